@@ -1,4 +1,4 @@
-"""Settings of the whole test set."""
+"""Settings of the whole test set, and the runs that its parts share."""
 
 import os
 
@@ -6,7 +6,29 @@ import os
 # Set before anything imports torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from hypothesis import settings
+import json
+from pathlib import Path
 
-settings.register_profile("pipeline", deadline=None)
-settings.load_profile("pipeline")
+import pytest
+from hypothesis import settings as hypothesis_settings
+
+from tests.runs import TINY, Finished, Shell, settings, write_corpus
+
+hypothesis_settings.register_profile("pipeline", deadline=None)
+hypothesis_settings.load_profile("pipeline")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """One run of all stages on a small corpus, made once for all tests, which only read it."""
+    shell = Shell(tmp_path_factory.mktemp("finished"))
+    write_corpus(shell.folder / "tales")
+    arguments = ["--input", "tales", *settings(TINY)]
+    done = shell.run("run", *arguments, "--json")
+    return Finished(shell, arguments, json.loads(done.stdout), done.stderr)
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    """The command in an empty folder."""
+    return Shell(tmp_path)

@@ -23,7 +23,8 @@ class MetricsLog:
 
     def cut(self, size: int) -> None:
         """Drop what was written after the file had this size."""
-        self._file.truncate(min(size, os.fstat(self._file.fileno()).st_size))
+        if os.fstat(self._file.fileno()).st_size > size:
+            self._file.truncate(size)
 
     def close(self) -> None:
         """Close the file."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import Finished, Shell, wait_until
+from tests.runs import Finished, Shell, wait_until
 
 DATA_STAGES = ("clean", "vocab", "shard")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.integration.conftest import TINY, Finished, Shell, environment, settings
+from tests.runs import TINY, Finished, Shell, environment, settings
 
 RAY = Path(sys.executable).with_name("ray")
 
@@ -106,7 +106,9 @@ def test_as_a_job_of_the_cluster(head: Head, finished: Finished, shell: Shell) -
         str(RAY.with_name("pipeline")), "run", "--stage", "all", "--input", str(finished.shell.folder / "tales"),
         "--store", str(shell.folder / "runs"), *settings(TINY), "--json",
     ]  # fmt: skip
-    done = subprocess.run(command, env=variables, cwd=shell.folder, capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(
+        command, env=variables, cwd=shell.folder, capture_output=True, text=True, timeout=280, check=False
+    )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     assert '"models:/tales/1"' in done.stdout
     assert "succeeded" in done.stdout + done.stderr

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import Finished, Shell, settings
+from tests.runs import Finished, Shell, settings
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 DATA = Path(__file__).parents[3] / "shared" / "data"

@@ -2,7 +2,7 @@
 
 import psutil
 
-from tests.integration.conftest import Finished, Shell, wait_until
+from tests.runs import Finished, Shell, wait_until
 
 
 def test_everything_listens_on_loopback_with_a_token(finished: Finished, shell: Shell) -> None:

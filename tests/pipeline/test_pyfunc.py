@@ -135,17 +135,15 @@ def test_it_is_served(registered: MlflowRegistry, tmp_path: Path) -> None:
     def ask(**body: Any) -> Any:
         """The predictions for this request."""
         content = json.dumps(body).encode()
-        request = urllib.request.Request(  # noqa: S310
-            f"{address}/invocations", content, {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        request = urllib.request.Request(f"{address}/invocations", content, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)["predictions"]
 
     try:
         deadline = time.monotonic() + 60
         while True:
             try:
-                urllib.request.urlopen(f"{address}/health", timeout=1).close()  # noqa: S310
+                urllib.request.urlopen(f"{address}/health", timeout=1).close()
                 break
             except OSError:
                 assert process.poll() is None and time.monotonic() < deadline, log.read_text()

@@ -25,9 +25,7 @@ def test_fp32_equals_cross_entropy(monkeypatch: pytest.MonkeyPatch, rows_of_a_bl
     plain = cross_entropy(linear(hidden, weight, bias), targets)
     torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)
     leaves = [hidden, weight, bias]
-    for mine, theirs in zip(
-        torch.autograd.grad(3 * ours, leaves), torch.autograd.grad(3 * plain, leaves), strict=True
-    ):
+    for mine, theirs in zip(torch.autograd.grad(3 * ours, leaves), torch.autograd.grad(3 * plain, leaves), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
 
 
@@ -37,9 +35,7 @@ def test_bf16_is_close_and_its_gradients_point_the_same_way() -> None:
     plain = cross_entropy(linear(hidden, weight, bias), targets)
     torch.testing.assert_close(ours, plain, rtol=5e-3, atol=0)
     leaves = [hidden, weight, bias]
-    for mine, theirs in zip(
-        torch.autograd.grad(ours, leaves), torch.autograd.grad(plain, leaves), strict=True
-    ):
+    for mine, theirs in zip(torch.autograd.grad(ours, leaves), torch.autograd.grad(plain, leaves), strict=True):
         assert mine.dtype == torch.float32
         assert torch.cosine_similarity(mine.flatten(), theirs.flatten(), dim=0) > 0.999
 

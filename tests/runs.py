@@ -1,16 +1,15 @@
-"""Whole runs of the real command on a small corpus: real Ray, real MLflow, real training."""
+"""The real command on a small corpus: real Ray, real MLflow, real training."""
 
 import json
 import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 PIPELINE = Path(sys.executable).with_name("pipeline")
 
@@ -113,26 +112,8 @@ class Finished:
         return next(Path(s["path"]) for s in self.result["stages"] if s["name"] == stage)
 
 
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """One run of all stages on a small corpus, made once for all tests."""
-    shell = Shell(tmp_path_factory.mktemp("finished"))
-    write_corpus(shell.folder / "tales")
-    arguments = ["--input", "tales", *settings(TINY)]
-    done = shell.run("run", *arguments, "--json")
-    return Finished(shell, arguments, json.loads(done.stdout), done.stderr)
-
-
-@pytest.fixture
-def shell(tmp_path: Path) -> Shell:
-    """The command in an empty folder."""
-    return Shell(tmp_path)
-
-
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120) -> None:
     """Wait for a condition while a process runs; its early end is a failure."""
-    import time
-
     limit = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, f"it ended too early: {process.communicate()}"
