@@ -300,7 +300,7 @@ def headline(stage: str, metrics: Mapping[str, Any]) -> str:
             return f"{m['size']:,} tokens cover {m['coverage_test']:.2%} of the test split"
         case "shard":
             return (
-                f"{m['tokens_train']:,} / {m['tokens_valid']:,} / {m['tokens_test']:,} tokens to train / valid / test"
+                f"{m['tokens_train']:,} / {m['tokens_valid']:,} / {m['tokens_test']:,} tokens (train / valid / test)"
             )
         case "train":
             size = f"{m['parameters'] / 1e6:.1f} M parameters"

@@ -18,7 +18,7 @@ class ModelConfig:
     """Units of a recurrent layer; the last one has `embedding_size` units where the weights are tied."""
     tied: bool = True
     """Use the embedding as the softmax matrix (Press and Wolf 2017, Inan et al. 2017)."""
-    dropout: float = 0.2
+    dropout: float = 0.1
     """Probability of a zero on the embedding, between layers and before the softmax."""
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ class TrainConfig:
 
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     """The update rule."""
-    learning_rate: float = 3e-3
+    learning_rate: float = 8e-3
     """Peak learning rate of the schedule."""
     weight_decay: float = 0.0
     """L2 penalty (sgd, adam) or decoupled decay (adamw)."""
@@ -18,11 +18,11 @@ class TrainConfig:
     """How the learning rate falls to zero after the warm-up."""
     warmup_fraction: float = 0.1
     """Share of the steps over which the learning rate rises from zero."""
-    batch_size: int = 32
+    batch_size: int = 16
     """Lanes: parallel streams of text over all workers together."""
     bptt: int = 64
     """Tokens of a segment: how far gradients flow back."""
-    epochs: int = 4
+    epochs: int = 3
     """Passes over the training split."""
     max_steps: int | None = None
     """Stop after this many updates, if that comes first."""

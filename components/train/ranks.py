@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -100,6 +101,29 @@ def join_ranks(use_gpu: bool) -> Iterator[Ranks]:
     finally:
         if ours:
             dist.destroy_process_group()
+
+
+@contextmanager
+def process_group(meeting: Path, rank: int, world_size: int, use_gpu: bool) -> Iterator[None]:
+    """A process group whose members find each other through a file that all of them see.
+
+    The usual rendezvous is a server that listens on every interface of the machine; a file listens on none. `meeting`
+    must not exist yet. One process alone needs no group.
+    """
+    if world_size == 1:
+        yield
+        return
+    dist.init_process_group(
+        "nccl" if use_gpu else "gloo",
+        init_method=meeting.as_uri(),
+        rank=rank,
+        world_size=world_size,
+        timeout=TIMEOUT,
+    )
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
 
 
 def set_threads(world_size: int) -> None:

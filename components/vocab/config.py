@@ -14,7 +14,7 @@ class VocabConfig:
 
     kind: Literal["word", "char", "bpe"] = "bpe"
     """word: words and punctuation marks; char: Unicode characters; bpe: byte pair encoding, lossless."""
-    size: int = 8192
+    size: int = 4096
     """At most this many tokens, the reserved ones included."""
     min_count: int = 1
     """Words or characters seen fewer times become `<unk>`; a bpe merge needs this count."""

@@ -7,7 +7,7 @@ from tests.runs import Finished, Shell, wait_until
 
 def test_everything_listens_on_loopback_with_a_token(finished: Finished, shell: Shell) -> None:
     (shell.folder / "tales").symlink_to(finished.shell.folder / "tales")
-    process = shell.start("run", *finished.arguments, "--set", "train.epochs=40")
+    process = shell.start("run", *finished.arguments, "--set", "train.epochs=40", "--set", "runtime.workers=2")
     wait_until(lambda: any((shell.folder / "runs" / ".tmp").glob("train-*/scratch/metrics.jsonl")), process)
     try:
         family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
