@@ -6,8 +6,10 @@ that is joined keeps its own rules: the token comes from RAY_AUTH_TOKEN, RAY_AUT
 
 import logging
 import os
+import re
 import secrets
 import signal
+import socket
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,6 +41,11 @@ LOCAL_ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
     "GLOO_SOCKET_IFNAME": "lo",
 }
+JOINING_ENVIRONMENT = {
+    "RAY_NUM_REDIS_GET_RETRIES": "1",  # tries to get in; twenty of them are minutes of silence
+    "RAY_BACKEND_LOG_LEVEL": "error",
+}
+PROBE_SECONDS = 5.0
 # glibc gives large blocks back to the kernel and clears them anew at every step; kept, a step takes a fifth less.
 TRAINING_ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": "4294967296",
@@ -47,6 +54,25 @@ TRAINING_ENVIRONMENT = {
 }
 TASK_RETRIES = 3  # of a task whose worker died; an exception of our own code is final
 TRAIN_RETRIES = 3  # restarts of the training group, each from the last checkpoint
+
+
+def cluster_address(runtime: RuntimeConfig) -> str | None:
+    """The cluster to join; None to start Ray on this machine."""
+    return runtime.address or os.environ.get("RAY_ADDRESS") or None
+
+
+def probe(runtime: RuntimeConfig) -> None:
+    """Raise UserError where the cluster to join has an address of the form host:port and nothing listens there."""
+    address = cluster_address(runtime)
+    match = re.fullmatch(r"(?:ray://)?([^/:]+):(\d+)", address or "")
+    if not match:
+        return
+    try:
+        socket.create_connection((match[1], int(match[2])), timeout=PROBE_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"nothing listens at {address} ({error}); start Ray there, or correct runtime.address or RAY_ADDRESS"
+        ) from None
 
 
 class Cluster:
@@ -169,8 +195,8 @@ class Cluster:
     def _start(self) -> None:
         if self._started:
             return
-        address = self.runtime.address or os.environ.get("RAY_ADDRESS")
-        for name, value in (ENVIRONMENT | ({} if address else LOCAL_ENVIRONMENT)).items():
+        address = cluster_address(self.runtime)
+        for name, value in (ENVIRONMENT | (JOINING_ENVIRONMENT if address else LOCAL_ENVIRONMENT)).items():
             os.environ.setdefault(name, value)
         if not address and os.environ["RAY_AUTH_MODE"] == "token":
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

@@ -13,7 +13,7 @@ from typing import Any
 
 from components.errors import UserError
 from pipeline.address import public_uri, tracking_uri
-from pipeline.cluster import Cluster
+from pipeline.cluster import Cluster, probe
 from pipeline.config import Config, store_path
 from pipeline.follow import LineReader
 from pipeline.plan import Planned, plan
@@ -91,6 +91,7 @@ def run(config: Config, target: str = "all", *, force: bool = False, reporter: R
     planned = plan(config, target, force=force)
     if all(p.cached for p in planned):
         return RunResult(outcomes=[_cached(p.cached) for p in planned if p.cached])
+    probe(config.runtime)
     store = Store(store_path(config))
     store.create()
     tracker = open_tracker(config, store.root)
@@ -299,9 +300,7 @@ def headline(stage: str, metrics: Mapping[str, Any]) -> str:
         case "vocab":
             return f"{m['size']:,} tokens cover {m['coverage_test']:.2%} of the test split"
         case "shard":
-            return (
-                f"{m['tokens_train']:,} / {m['tokens_valid']:,} / {m['tokens_test']:,} tokens (train / valid / test)"
-            )
+            return f"{m['tokens_train']:,} / {m['tokens_valid']:,} / {m['tokens_test']:,} tokens (train / valid / test)"
         case "train":
             size = f"{m['parameters'] / 1e6:.1f} M parameters"
             return f"{size}, {m['steps']:,} steps, valid perplexity {m['valid_perplexity']:.1f}"

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from components.evaluate.config import EvaluateConfig
 from components.shard.tokens import load_documents, read_index
+from components.vocab.config import RESERVED
+from components.vocab.tokenizer import UNK
 
 if TYPE_CHECKING:
     from components.generate.language_model import LanguageModel
@@ -79,7 +81,7 @@ def tokenizer_for(texts: Iterable[str], *, spaceless: bool) -> str:
     """The sacrebleu tokenizer: `13a` for text with spaces, `zh` where most letters are Han, else `char`."""
     if not spaceless:
         return "13a"
-    letters = [c for text in texts for c in text if c.isalpha()]
+    letters = [c for text in texts for c in text.replace(RESERVED[UNK], "") if c.isalpha()]
     han = sum(unicodedata.name(c, "").startswith("CJK ") for c in letters)
     return "zh" if han * 2 > len(letters) else "char"
 

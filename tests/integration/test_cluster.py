@@ -20,6 +20,10 @@ from tests.runs import TINY, Finished, Shell, environment, settings
 RAY = Path(sys.executable).with_name("ray")
 
 
+# A head that listens on loopback only calls itself 127.0.0.1; who joins it must do so, too.
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
@@ -40,8 +44,8 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     variables = {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+        **LOOPBACK,
     }
     process = subprocess.Popen(
         [
@@ -64,12 +68,9 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
             time.sleep(0.5)
         yield Head(f"127.0.0.1:{port}", url, variables)
     finally:
-        family = psutil.Process(process.pid).children(recursive=True)
-        process.terminate()
+        for member in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
+            member.kill()
         process.wait(timeout=60)
-        for child in family:
-            if child.is_running():
-                child.kill()
 
 
 def answers(url: str, token: str | None) -> bool:
@@ -84,7 +85,7 @@ def answers(url: str, token: str | None) -> bool:
 def test_without_the_token_the_head_answers_nobody(head: Head, finished: Finished, shell: Shell) -> None:
     assert not answers(f"{head.dashboard}/api/version", None)
     (shell.folder / "tales").symlink_to(finished.shell.folder / "tales")
-    done = shell.run("run", "--stage", "clean", *finished.arguments, "--address", head.address, expect=1)
+    done = shell.run("run", "--stage", "clean", *finished.arguments, "--address", head.address, expect=1, **LOOPBACK)
     assert "RAY_AUTH_TOKEN" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -24,7 +24,7 @@ def test_everything_listens_on_loopback_with_a_token(finished: Finished, shell: 
             if c.status == psutil.CONN_LISTEN
         }  # fmt: skip
         assert len(listening) > 3, "the listeners were not seen"
-        assert {address.ip for address in listening} <= {"127.0.0.1", "::1"}
+        assert {address.ip for address in listening} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
         assert not (shell.folder / ".ray").exists(), "no token is left in the home folder"
     finally:
         process.terminate()

@@ -208,6 +208,7 @@ BAD_INPUT: list[tuple[list[str], str]] = [
     (["run", "--set", "runtime.tracking_uri=http://127.0.0.1:9"], "127.0.0.1:9"),
     (["run", "--set", "runtime.tracking_uri=./mlruns"], "runtime.tracking_uri"),
     (["run", "--store", "/proc/nowhere"], "/proc/nowhere"),
+    (["run", "--address", "127.0.0.1:9"], "nothing listens at 127.0.0.1:9"),
 ]
 
 
