@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from components.errors import UserError
+from components.files import hash_file, sync_folder
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -53,12 +54,6 @@ def _plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} has no canonical form")
 
 
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def merkle_root(hashes: Mapping[str, str]) -> str:
     """Root of the binary hash tree over (path, SHA-256) leaves in path order (RFC 6962 without its domain prefixes)."""
     level = [hashlib.sha256(f"{path}\0{sha}".encode()).digest() for path, sha in sorted(hashes.items())]
@@ -77,15 +72,6 @@ def write_json(path: Path, value: object) -> None:
         _sync(file)
     temporary.replace(path)
     sync_folder(path.parent)
-
-
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _sync(file: IO[Any]) -> None:

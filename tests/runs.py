@@ -15,7 +15,7 @@ PIPELINE = Path(sys.executable).with_name("pipeline")
 
 # Small enough to train in seconds, large enough that nothing is degenerate.
 TINY = (
-    "vocab.kind=word", "vocab.size=400", "model.layers=1", "model.embedding_size=32", "model.hidden_size=32",
+    "vocab.kind=word", "model.layers=1", "model.embedding_size=32", "model.hidden_size=32",
     "train.batch_size=8", "train.bptt=16", "train.epochs=2", "train.learning_rate=1e-2",
     "evaluate.bleu_documents=20", "evaluate.prompt_tokens=4", "evaluate.continuation_tokens=6", "evaluate.samples=2",
 )  # fmt: skip

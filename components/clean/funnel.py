@@ -8,9 +8,10 @@ from typing import Any
 from components.clean.clean import REASONS, write_bad
 from components.clean.config import CleanConfig, CorpusConfig
 from components.clean.read import BadRecord
-from components.clean.sources import Source, digest
+from components.clean.sources import Source
 from components.documents import SPLITS
 from components.errors import UserError
+from components.files import hash_file
 
 Results = Sequence[Mapping[str, Any]]
 
@@ -36,7 +37,9 @@ def make_funnel(read: Results, published: Results, sources: Sequence[Source], co
         "bytes_kept": {split: sum(p["bytes"][split] for p in published) for split in SPLITS},
         "pretokenized": corpus.pretokenized,
         "spaceless": 2 * sum(p["spaceless_letters"] for p in published) > letters,
-        "sources": [{"name": s.name, "sha256": digest(s.path), "bytes": s.bytes, "split": s.split} for s in sources],
+        "sources": [
+            {"name": s.name, "sha256": hash_file(Path(s.path)), "bytes": s.bytes, "split": s.split} for s in sources
+        ],
     }
 
 

@@ -3,7 +3,7 @@
     sources ─ slices() ─► parts of slices ─ read_slice() ─► Record | BadRecord ─► clean.py
 
 Small files share a part; a large plain file is cut into byte ranges of constant size, so that what a part
-holds XX owns what at a cut: a line belongs to the range in which it starts,
+holds never depends on the number of workers. At a cut, a line belongs to the range in which it starts,
 a block to the range in which the blank line before it starts (the first block to the first range).
 """
 

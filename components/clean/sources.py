@@ -5,7 +5,6 @@ or machine enters it. What lies in a file's bytes is `read.py`'s business.
 """
 
 import difflib
-import hashlib
 import os
 import stat
 import sysconfig
@@ -71,12 +70,6 @@ def find_sources(corpus: CorpusConfig) -> list[Source]:
                 "corpus.test, or name everything in corpus.paths to have it split"
             )
     return _sources({s: _resolve_all(paths, f"corpus.{s}") for s, paths in splits.items()}, "corpus")
-
-
-def digest(path: str) -> str:
-    """SHA-256 of a file's bytes, streamed, in hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sources(found: dict[str | None, list[Found]], key: str) -> list[Source]:

@@ -18,6 +18,8 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from components.files import sync_folder
+
 FORMAT = 1
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 
@@ -52,9 +54,9 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-    _sync_folder(temporary)
+    sync_folder(temporary)
     temporary.rename(target)
-    _sync_folder(folder)
+    sync_folder(folder)
 
 
 def read_checkpoint(folder: Path, step: int) -> Checkpoint:
@@ -110,11 +112,3 @@ def _steps(folder: Path) -> list[int]:
 
 def _json(content: dict[str, Any]) -> bytes:
     return json.dumps(content, separators=(",", ":")).encode()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

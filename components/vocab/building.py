@@ -25,7 +25,7 @@ from components.vocab.tokenizer import (
 def build_vocabulary(*, out: Path, counts: list[str], config: VocabConfig, pretokenized: bool) -> dict[str, Any]:
     """Write `tokenizer.json` and `counts.parquet` from merged counts. Returns {"size", "types"}.
 
-    The vocabulary is smaller than asked where the corpus does not give more.
+    The vocabulary is smaller than `config.most` where the text does not give more.
     """
     table = read_counts(counts)
     write_table(out / "counts.parquet", table)
@@ -40,11 +40,11 @@ def build_tokenizer(counts: pa.Table, config: VocabConfig, *, pretokenized: bool
         return _train_bpe(counts, config)
     often = counts.filter(pc.field("count") >= config.min_count)["token"]
     if config.kind == "char":
-        kept = often.slice(0, config.size - len(RESERVED)).to_pylist()
+        kept = often.slice(0, config.most - len(RESERVED)).to_pylist()
         return CharTokenizer(kept, lowercase=config.lowercase)
     unknown = RESERVED[UNK] if pretokenized else None
-    kept = [token for token in often.slice(0, config.size).to_pylist() if token != unknown]
-    kept = kept[: config.size - len(RESERVED)]
+    kept = [token for token in often.slice(0, config.most).to_pylist() if token != unknown]
+    kept = kept[: config.most - len(RESERVED)]
     return WordTokenizer(kept, lowercase=config.lowercase, pretokenized=pretokenized)
 
 
@@ -52,7 +52,7 @@ def _train_bpe(counts: pa.Table, config: VocabConfig) -> BpeTokenizer:
     from tokenizers import pre_tokenizers, trainers
 
     trainer = trainers.BpeTrainer(
-        vocab_size=config.size - len(RESERVED),
+        vocab_size=config.most - len(RESERVED),
         min_frequency=config.min_count,
         special_tokens=[],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),

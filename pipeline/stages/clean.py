@@ -3,9 +3,11 @@
 import json
 from dataclasses import asdict
 from itertools import chain
+from pathlib import Path
 
 from components.clean.config import CleanConfig, CorpusConfig
-from components.clean.sources import digest, find_sources
+from components.clean.sources import find_sources
+from components.files import hash_file
 from pipeline.config import Config
 from pipeline.stage import Json, Stage, StageContext
 
@@ -17,7 +19,7 @@ def check(config: Config) -> None:
 
 def world(config: Config) -> Json:
     """What the corpus is, wherever it lies: split, name and digest of each source in corpus order."""
-    return {"sources": [[s.split, s.name, digest(s.path)] for s in find_sources(config.corpus)]}
+    return {"sources": [[s.split, s.name, hash_file(Path(s.path))] for s in find_sources(config.corpus)]}
 
 
 def run(ctx: StageContext) -> Json:

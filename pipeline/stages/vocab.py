@@ -25,6 +25,11 @@ def run(ctx: StageContext) -> Json:
     [built] = ctx.map(build_vocabulary, [item], name="build")
     if built["size"] == len(RESERVED):
         raise UserError(f"no token of the train split occurs vocab.min_count = {config.min_count} times: set it lower")
+    if config.size is not None and built["size"] < config.size:
+        raise UserError(
+            f"vocab.size is {config.size:,} but the train split gives only {built['size']:,} tokens; set vocab.size to "
+            f"{built['size']} or less, or leave it out to take what there is"
+        )
     totals = _measure(ctx, clean)
     covered = {split: coverage(totals[split]) for split in SPLITS}
     fertile = {split: None if funnel["spaceless"] else fertility(totals[split]) for split in SPLITS}
@@ -32,7 +37,6 @@ def run(ctx: StageContext) -> Json:
         "format": 1,
         "kind": config.kind,
         "size": built["size"],
-        "asked": config.size,
         "types": built["types"],
         "tokens": {split: totals[split]["tokens"] for split in SPLITS},
         "coverage": covered,
@@ -41,7 +45,6 @@ def run(ctx: StageContext) -> Json:
     (ctx.out / "vocab.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return {
         "size": built["size"],
-        "asked": config.size,
         "types": built["types"],
         "tokens_train": totals["train"]["tokens"],
         "coverage_valid": covered["valid"],

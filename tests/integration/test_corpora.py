@@ -20,7 +20,7 @@ SMALL = (
 
 @pytest.mark.parametrize("kind", ["char", "bpe"])
 def test_chinese_from_text_to_version(shell: Shell, kind: str) -> None:
-    changes = [*SMALL, f"vocab.kind={kind}", "vocab.size=600", "corpus.document=line"]
+    changes = [*SMALL, f"vocab.kind={kind}", "corpus.document=line"]
     result = shell.json("run", "--input", str(FIXTURES / "chinese.txt"), *settings(changes))
     metrics = result["metrics"]
     assert result["model"] == {"name": "chinese", "version": 1, "uri": "models:/chinese/1"}

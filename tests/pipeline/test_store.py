@@ -14,12 +14,12 @@ import pytest
 
 from components.documents import write_table
 from components.errors import UserError
+from components.files import hash_file
 from pipeline.store import (
     Artifact,
     Store,
     canonical,
     digest,
-    hash_file,
     merkle_root,
     missing_file,
     provenance,

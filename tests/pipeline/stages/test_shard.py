@@ -88,7 +88,7 @@ def test_lost_documents_fail_loudly(tmp_path: Path) -> None:
 @pytest.mark.data
 def test_brown(tmp_path: Path) -> None:
     clean = clean_artifact(tmp_path / "clean", brown_splits(), pretokenized=True, part_documents=100)
-    _, vocab = run_vocab(tmp_path, clean, kind="word", min_count=3, size=100_000)
+    _, vocab = run_vocab(tmp_path, clean, kind="word", min_count=3)
     _, out = run_shard(tmp_path, clean, vocab)
     index = read_index(out)
     assert {split: index.splits[split].tokens for split in index.splits} == {
