@@ -62,13 +62,18 @@ def cluster_address(runtime: RuntimeConfig) -> str | None:
 
 
 def probe(runtime: RuntimeConfig) -> None:
-    """Raise UserError where the cluster to join has an address of the form host:port and nothing listens there."""
+    """Raise UserError where the cluster to join has an impossible address, or nothing listens there."""
     address = cluster_address(runtime)
-    match = re.fullmatch(r"(?:ray://)?([^/:]+):(\d+)", address or "")
-    if not match:
+    if address is None or address == "auto":
         return
+    match = re.fullmatch(r"(?:ray://)?([^/:\s]+|\[[0-9a-fA-F:]+\]):(\d+)", address)
+    if not match:
+        raise UserError(
+            f"{address} is no address of a Ray cluster; write host:port, ray://host:port or auto in runtime.address or "
+            "RAY_ADDRESS"
+        )
     try:
-        socket.create_connection((match[1], int(match[2])), timeout=PROBE_SECONDS).close()
+        socket.create_connection((match[1].strip("[]"), int(match[2])), timeout=PROBE_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise UserError(
             f"nothing listens at {address} ({error}); start Ray there, or correct runtime.address or RAY_ADDRESS"
@@ -210,6 +215,8 @@ class Cluster:
                 ray.init(address=address, **quiet)
             else:
                 ray.init(address="local", num_cpus=os.cpu_count(), include_dashboard=False, **quiet)
+        except SystemExit:
+            raise KeyboardInterrupt from None  # SIGTERM met Ray's handler before ours was back
         except (ConnectionError, RuntimeError, ValueError) as error:
             if not address:
                 raise

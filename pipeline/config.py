@@ -5,6 +5,7 @@ the current directory, and what is stored with a run is the resolved tree.
 """
 
 import difflib
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -33,8 +34,8 @@ class RegisterConfig:
 
     def __post_init__(self) -> None:
         """Refuse names that no registry URI can hold."""
-        if not self.name or any(c in self.name for c in "/:@%"):
-            raise ValueError("name must be a word without / : @ %")
+        if not re.fullmatch(r"[\w.-]+", self.name):
+            raise ValueError("name must be made of letters, digits, - _ and .")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +66,8 @@ class RuntimeConfig:
                 raise ValueError(f"{name} must be at least 1")
         if self.task_workers is not None and self.task_workers < 1:
             raise ValueError("task_workers must be at least 1, or null for every core")
-        if self.checkpoint_minutes < 0:
-            raise ValueError("checkpoint_minutes must not be negative")
+        if not (math.isfinite(self.checkpoint_minutes) and self.checkpoint_minutes >= 0):
+            raise ValueError("checkpoint_minutes must be a number and not negative")
         scheme = urlsplit(self.store).scheme
         if scheme and "://" in self.store:
             raise ValueError("store must be a local or mounted folder, not a URI")
@@ -127,7 +128,10 @@ def load_config(
 
 def store_path(config: Config) -> Path:
     """The store's folder, absolute."""
-    return Path(config.runtime.store).expanduser().absolute()
+    try:
+        return Path(config.runtime.store).expanduser().absolute()
+    except RuntimeError:
+        raise UserError(f"runtime.store {config.runtime.store}: there is no such user; write the folder out") from None
 
 
 def identity(section: object) -> dict[str, Any]:
@@ -141,8 +145,10 @@ def _read(file: Path) -> dict[str, Any]:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"config file {file} does not exist; write one with `pipeline init`") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"config file {file} cannot be read: {error}") from None
+    except OSError as error:
+        raise UserError(f"config file {file} cannot be read ({error.strerror}); name a YAML file") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"config file {file} is not UTF-8 (byte {error.start}); convert it first") from None
     try:
         tree = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -185,6 +191,8 @@ def _refuse_unknown(tree: Mapping[Any, Any], cls: type, path: tuple[str, ...], o
             hint = f"; did you mean {'.'.join((*path, near[0]))}?" if near else f"; known: {', '.join(known)}"
             raise UserError(f"{origin}unknown config key {where}{hint}")
         leaf = known[key].type
+        if isinstance(value, bool) and leaf is not bool:
+            raise UserError(f"{origin}{where} is {str(value).lower()} but is no switch")
         if isinstance(leaf, type) and is_dataclass(leaf):
             if value is not None and not isinstance(value, Mapping):
                 raise UserError(f"{origin}{where} is a section: give it keys like {where}.{fields(leaf)[0].name}")

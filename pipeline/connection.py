@@ -6,7 +6,7 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,16 +72,24 @@ def _probe(uri: str) -> None:
 
 @contextmanager
 def _creation(uri: str) -> Iterator[None]:
-    """One process at a time opens an SQLite file: two that both create its tables break each other."""
+    """One process creates an SQLite file, others wait for it: two that both create its tables break each other.
+
+    A file that is there needs no lock of its own, so that a read-only store can be read.
+    """
     if not uri.startswith("sqlite:///"):
         yield
         return
     path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
-    path.parent.mkdir(parents=True, exist_ok=True)
+    lock_path = path.with_name(path.name + ".lock")
     if path.is_file() and path.stat().st_size:
         with path.open("rb") as file:
             if file.read(16) != b"SQLite format 3\0":
                 raise UserError(f"{path} is not an SQLite database; move it away and a new one is made")
-    with path.with_name(path.name + ".lock").open("a") as lock:
+        with suppress(OSError), lock_path.open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)  # it may be half made
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with lock_path.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

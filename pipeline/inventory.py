@@ -3,6 +3,7 @@
 import fcntl
 import json
 import shutil
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from pipeline.store import Artifact, Store, read_manifest, verify_artifact
 Json = dict[str, Any]
 
 SHORTEST_FINGERPRINT = 6
+REMOVED = "removed-"
+"""Folders of `.tmp` with this prefix are what `remove` was killed at."""
 
 
 def find_model(uri: str, config: Config) -> Path:
@@ -44,15 +47,23 @@ def find_model(uri: str, config: Config) -> Path:
 
 
 def overview(config: Config) -> Json:
-    """Artifacts, attempts and registered models, ready for JSON."""
+    """Artifacts, attempts and registered models, ready for JSON; a folder that is not there holds nothing.
+
+    Raises UserError where the store is a file.
+    """
     store = Store(store_path(config))
+    if store.root.exists():
+        _existing(config)
     artifacts = [_describe(a) for stage in STAGES for a in store.artifacts(stage.name)]
     return {"store": str(store.root), "artifacts": artifacts, "attempts": _attempts(store), "models": _models(config)}
 
 
 def verify_all(config: Config) -> list[Json]:
-    """Every artifact with what is wrong with it, the registered versions included."""
-    store = Store(store_path(config))
+    """Every artifact with what is wrong with it, the registered versions included.
+
+    Raises UserError if there is no store.
+    """
+    store = _existing(config)
     rows = []
     for stage in STAGES:
         for folder in store.folders(stage.name):
@@ -70,9 +81,9 @@ def verify_all(config: Config) -> list[Json]:
 def prunable(config: Config, *, keep: int, attempts: bool) -> list[Json]:
     """What neither one of the `keep` newest runs nor a registered version needs.
 
-    A run is what no other artifact was made from. Raises UserError while a run is at work in the store.
+    A run is what no other artifact was made from. Raises UserError if there is no store, or a run is at work in it.
     """
-    store = Store(store_path(config))
+    store = _existing(config)
     stopped = _attempts(store)
     if any(row["running"] for row in stopped):
         raise UserError(f"a run is at work in {store.root}; prune when it has ended")
@@ -88,14 +99,25 @@ def prunable(config: Config, *, keep: int, attempts: bool) -> list[Json]:
     return doomed + ([row for row in stopped if attempts])
 
 
-def remove(rows: list[Json]) -> None:
-    """Remove artifacts and attempts. Each leaves its place at once, so that a kill leaves no half of it there."""
+def remove(config: Config, rows: list[Json]) -> None:
+    """Remove artifacts and attempts, and what an earlier removal was killed at.
+
+    Each leaves its place at once, so that a kill leaves no half of it there.
+    """
+    trash = _existing(config).root / ".tmp"
     for row in rows:
-        path = Path(row["path"])
-        trash = path.parent.parent / ".tmp" / f"removed-{path.name}" if row["made"] else path
-        trash.parent.mkdir(exist_ok=True)
-        path.rename(trash)
-        shutil.rmtree(trash)
+        trash.mkdir(exist_ok=True)
+        Path(row["path"]).rename(trash / f"{REMOVED}{uuid.uuid4().hex}")
+    for folder in trash.glob(f"{REMOVED}*"):
+        shutil.rmtree(folder)
+
+
+def _existing(config: Config) -> Store:
+    store = Store(store_path(config))
+    if not store.root.is_dir():
+        what = f"{store.root} is a file, not a store" if store.root.exists() else f"there is no store at {store.root}"
+        raise UserError(f"{what}; name its folder with --store")
+    return store
 
 
 def _describe(artifact: Artifact) -> Json:
@@ -113,7 +135,8 @@ def _describe(artifact: Artifact) -> Json:
 
 def _attempts(store: Store) -> list[Json]:
     rows = []
-    for lock in sorted((store.root / ".tmp").glob("*/lock")):
+    locks = (lock for lock in (store.root / ".tmp").glob("*/lock") if not lock.parent.name.startswith(REMOVED))
+    for lock in sorted(locks):
         stage, _, fingerprint = lock.parent.name.partition("-")
         size = sum(p.stat().st_size for p in lock.parent.rglob("*") if p.is_file())
         row = {"stage": stage, "fingerprint": fingerprint, "path": str(lock.parent), "made": None, "bytes": size}
@@ -122,9 +145,14 @@ def _attempts(store: Store) -> list[Json]:
 
 
 def _is_locked(path: Path) -> bool:
-    with path.open("a") as file:
+    """Whether a process holds this lock; opened for reading, which a read-only store allows."""
+    try:
+        file = path.open("rb")
+    except OSError:
+        return False
+    with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
             return True
     return False
@@ -141,8 +169,14 @@ def _models(config: Config) -> list[Json]:
 
 
 def _registration(folder: Path) -> Json:
-    registration: Json = json.loads((folder / "registration.json").read_text(encoding="utf-8"))
-    return registration
+    try:
+        registration: Json = json.loads((folder / "registration.json").read_text(encoding="utf-8"))
+        return registration
+    except (OSError, ValueError):
+        raise UserError(
+            f"{folder / 'registration.json'} is missing or damaged; make it again with "
+            "`pipeline run --stage register --force`"
+        ) from None
 
 
 def _registration_problems(folder: Path, config: Config) -> list[str]:

@@ -45,7 +45,7 @@ def plan(config: Config, target: str = "all", *, force: bool = False) -> list[Pl
         artifact, broken = None, None
         if stage.name not in forced:
             artifact = store.artifact(stage.name, fingerprint)
-            broken = missing_file(artifact) if artifact else None
+            broken = (missing_file(artifact) or stage.lost(config)) if artifact else None
         cached = None if broken else artifact
         planned[stage.name] = Planned(
             stage=stage,
@@ -127,6 +127,12 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     found += [f"{name} changed" for name, made in new["needs"].items() if old["needs"].get(name) != made]
     found += _world_differences(old["world"], new["world"])
     return found or ["its record is of another kind"]
+
+
+def changed_world(planned: Planned, config: Config) -> list[str]:
+    """How the world differs from what this plan was made for, in short phrases."""
+    now = json.loads(json.dumps(planned.stage.world(config)))
+    return _world_differences(planned.identity["world"], now)
 
 
 def _world_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,11 +24,14 @@ import yaml
 from components.errors import UserError
 from pipeline.address import public_uri
 from pipeline.connection import connect
+from pipeline.stage import FilesGone
 
 CHAMPION, CANDIDATE = "champion", "candidate"
 FINGERPRINT, WEIGHTS = "fingerprint", "weights_sha256"
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "safetensors", "tokenizers", "torch")
 """What serving a model imports, pyfunc.py and components together."""
+MODEL_FILES = ("config.json", "weights.safetensors", "tokenizer.json")
+FIX = "`pipeline run --stage register --force`"
 
 
 class MlflowRegistry:
@@ -47,7 +51,7 @@ class MlflowRegistry:
         return connect(self.uri)
 
     def champion(self, name: str) -> Path | None:
-        """The model folder behind the alias `champion`, None where there is none."""
+        """The model folder behind the alias `champion`, None where there is none. Raises FilesGone."""
         aliases = _aliases(self.client, name) or {}
         return _model_folder(self.client, self.uri, name, aliases[CHAMPION]) if CHAMPION in aliases else None
 
@@ -55,7 +59,7 @@ class MlflowRegistry:
         """Store the model folder as a new version with the alias `candidate` and return its number.
 
         `tags` holds at least `fingerprint`. A version that has this fingerprint and these weights already,
-        left by a process that was killed afterwards, is taken instead of a second one.
+        left by a process that was killed afterwards, is taken instead of a second one if its files are there.
         """
         weights = json.loads((model / "config.json").read_text(encoding="utf-8"))[WEIGHTS]
         number = self._registered(name, {FINGERPRINT: tags[FINGERPRINT], WEIGHTS: weights})
@@ -72,7 +76,11 @@ class MlflowRegistry:
     def _registered(self, name: str, tags: Mapping[str, str]) -> int | None:
         wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
         found = self.client.search_model_versions(f"{_named(name)} and {wanted}")
-        return max((int(v.version) for v in found), default=None)
+        for number in sorted((int(v.version) for v in found), reverse=True):
+            with suppress(FilesGone):
+                _model_folder(self.client, self.uri, name, number)
+                return number
+        return None
 
     def _create(self, name: str, model: Path, tags: Mapping[str, str]) -> int:
         from mlflow.entities import LoggedModelOutput
@@ -162,17 +170,19 @@ def resolve(uri: str, tracking_uri: str) -> Path:
         names = ", ".join(m.name for m in client.search_registered_models()) if client else ""
         raise UserError(
             f"no model is named {name} in {public_uri(tracking_uri)}; "
-            + (f"there are: {names}" if names else "there is none yet, `pipeline run` makes one")
+            + (f"there are: {names}; {FIX} adds yours" if names else f"there is none yet, {FIX} makes one")
         )
     numbers = sorted(int(v.version) for v in _versions(client, name))
     if number is None:
         alias = alias or CHAMPION
         if alias not in aliases:
             known = ", ".join(f"@{a}" for a in sorted(aliases)) or "none"
-            raise UserError(f"model {name} has no alias {alias}; aliases: {known}; versions: {_listed(numbers)}")
+            raise UserError(
+                f"model {name} has no alias {alias}; aliases: {known}; versions: {_listed(numbers)}; {FIX} adds one"
+            )
         number = str(aliases[alias])
     if int(number) not in numbers:
-        raise UserError(f"model {name} has no version {number}; versions: {_listed(numbers)}")
+        raise UserError(f"model {name} has no version {number}; versions: {_listed(numbers)}; {FIX} adds one")
     return _model_folder(client, tracking_uri, name, int(number))
 
 
@@ -235,19 +245,22 @@ def _model_folder(client: Any, tracking_uri: str, name: str, number: int) -> Pat
     folder = Path(url2pathname(urlsplit(source).path)) if is_local else _downloaded(source, tracking_uri)
     try:
         flavors = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))["flavors"]
-        return folder / str(flavors["python_function"]["artifacts"]["model"]["path"])
-    except OSError:
-        raise UserError(
-            f"the files of models:/{name}/{number} are gone from {folder}; run the pipeline again with "
-            "--stage register --force"
-        ) from None
+        model = folder / str(flavors["python_function"]["artifacts"]["model"]["path"])
+    except (FileNotFoundError, NotADirectoryError):
+        model = None
+    except OSError as error:
+        raise UserError(f"models:/{name}/{number} cannot be read from {folder}: {error.strerror}") from None
     except (yaml.YAMLError, KeyError, TypeError):
         raise UserError(f"models:/{name}/{number} was not registered by this pipeline; name another") from None
+    if model is None or not all((model / file).is_file() for file in MODEL_FILES):
+        place = folder if is_local else source
+        raise FilesGone(f"the files of models:/{name}/{number} are gone from {place}; {FIX} makes a new version")
+    return model
 
 
 def _downloaded(source: str, tracking_uri: str) -> Path:
     """The content of an artifact address in the user's cache; a logged model never changes."""
-    from mlflow.artifacts import download_artifacts
+    from mlflow.artifacts import download_artifacts, list_artifacts
     from mlflow.exceptions import MlflowException
 
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lm-pipeline" / "models"
@@ -257,6 +270,8 @@ def _downloaded(source: str, tracking_uri: str) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".", dir=cache) as staging:
         try:
+            if not list_artifacts(artifact_uri=source, tracking_uri=tracking_uri):
+                return folder  # not there, like the files
             got = Path(download_artifacts(source, dst_path=staging, tracking_uri=tracking_uri))
             got.rename(folder)
         except MlflowException as error:

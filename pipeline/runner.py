@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from components.documents import SPLITS
 from components.errors import UserError
 from pipeline.address import public_uri, tracking_uri
 from pipeline.cluster import Cluster, probe
 from pipeline.config import Config, store_path
 from pipeline.follow import LineReader
-from pipeline.plan import Planned, plan
+from pipeline.plan import Planned, changed_world, plan
 from pipeline.progress import Reporter, Task, duration
 from pipeline.registry import MlflowRegistry
 from pipeline.stage import StageContext
@@ -132,10 +133,13 @@ class Engines:
             self.tracker.stage(name, {"fingerprint": planned.fingerprint}) as record,
             self.reporter.task(name) as task,
         ):
+            if not planned.replace and (artifact := self.store.artifact(name, planned.fingerprint)):
+                return _cached(artifact)  # somebody else was faster
             record.params(_flat(planned.identity["settings"]))
             for need in planned.stage.needs:
                 record.dataset(need, made[need].manifest["merkle_root"], str(made[need].path), f"input of {name}")
             metrics = planned.stage.run(self._context(planned, attempt, record, task, made))
+            self._check_unchanged(planned, attempt)
             manifest = {
                 "fingerprint": planned.fingerprint,
                 "identity": planned.identity,
@@ -145,7 +149,7 @@ class Engines:
                 "mlflow_run_id": self.run_id,
                 **provenance(started),
             }
-            artifact = self.store.commit(attempt, name, manifest)
+            artifact = self.store.commit(attempt, name, manifest, replace=planned.replace)
             record.metrics(metrics)
             for path in _worth_logging(artifact):
                 record.artifact(path)
@@ -156,6 +160,13 @@ class Engines:
             artifact=artifact,
             resumed_from_step=metrics.get("resumed_from_step"),
         )
+
+    def _check_unchanged(self, planned: Planned, attempt: Attempt) -> None:
+        """Raise UserError where a source is no longer what the fingerprint says; what was read of it is forgotten."""
+        changes = changed_world(planned, self.config)
+        if changes:
+            attempt.clear()
+            raise UserError(f"{'; '.join(changes)} while it was read; give the same command again")
 
     def _context(
         self, planned: Planned, attempt: Attempt, record: StageRun, task: Task, made: Mapping[str, Artifact]
@@ -300,7 +311,7 @@ def headline(stage: str, metrics: Mapping[str, Any]) -> str:
         case "vocab":
             return f"{m['size']:,} tokens cover {m['coverage_test']:.2%} of the test split"
         case "shard":
-            return f"{m['tokens_train']:,} / {m['tokens_valid']:,} / {m['tokens_test']:,} tokens (train / valid / test)"
+            return ", ".join(f"{m[f'tokens_{split}']:,} {split}" for split in SPLITS) + " tokens"
         case "train":
             size = f"{m['parameters'] / 1e6:.1f} M parameters"
             return f"{size}, {m['steps']:,} steps, valid perplexity {m['valid_perplexity']:.1f}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from components.errors import UserError
 from pipeline.config import Config, RuntimeConfig
 
 Section = TypeVar("Section")
@@ -36,11 +37,15 @@ class MapParts(Protocol):
         """
 
 
+class FilesGone(UserError):
+    """A model is in the registry, but its files are no longer where the registry has put them."""
+
+
 class Registry(Protocol):
     """Where users pick models up."""
 
     def champion(self, name: str) -> Path | None:
-        """The model folder behind the alias `champion`, None where there is none."""
+        """The model folder behind the alias `champion`, None where there is none. Raises FilesGone."""
 
     def register(self, name: str, model: Path, *, metrics: Mapping[str, Any], tags: Mapping[str, str]) -> int:
         """Store the model folder as a new version with the alias `candidate` and return its number."""
@@ -90,3 +95,5 @@ class Stage:
     """Raises UserError for mistakes that can be known before anything runs."""
     world: Callable[[Config], Json] = lambda config: {}
     """What else decides the output: the content of sources, the registry. JSON-like."""
+    lost: Callable[[Config], str | None] = lambda config: None
+    """Why the artifact of this stage no longer counts although its files are there; None if it does."""

@@ -142,17 +142,19 @@ class Store:
         folder = self.root / ".tmp" / f"{stage}-{fingerprint}"
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder / "lock", f"stage {stage}"):
-            if fresh:
-                for name in ("out", "scratch", "receipts", "parts"):
-                    shutil.rmtree(folder / name, ignore_errors=True)
             attempt = Attempt(folder)
+            if fresh:
+                attempt.clear()
             attempt.prepare()
             yield attempt
             # Only reached when the stage is committed: an exception leaves the folder for the next attempt.
             shutil.rmtree(folder, ignore_errors=True)
 
-    def commit(self, attempt: "Attempt", stage: str, manifest: Json) -> Artifact:
-        """Hash what is in `out`, write the manifest, rename into place. An older artifact of the name is replaced."""
+    def commit(self, attempt: "Attempt", stage: str, manifest: Json, *, replace: bool = False) -> Artifact:
+        """Hash what is in `out`, write the manifest, rename into place.
+
+        Where an artifact of the name is there already, it stays, unless it is to be replaced.
+        """
         place = self.place(stage, manifest["fingerprint"])
         files = attempt.files()
         manifest = {
@@ -166,6 +168,8 @@ class Store:
         (attempt.folder / MANIFEST).rename(attempt.out / MANIFEST)
         sync_folder(attempt.out)
         place.parent.mkdir(parents=True, exist_ok=True)
+        if place.exists() and not replace:
+            return Artifact(place, read_manifest(place, stage))
         if place.exists():
             place.rename(attempt.folder / f"replaced-{uuid.uuid4().hex[:8]}")
         attempt.out.rename(place)
@@ -188,6 +192,11 @@ class Attempt:
     def scratch(self) -> Path:
         """Intermediate files."""
         return self.folder / "scratch"
+
+    def clear(self) -> None:
+        """Forget all that was done."""
+        for name in ("out", "scratch", "receipts", "parts"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def prepare(self) -> None:
         """Create the folders, drop from `out` what no receipt vouches for."""

@@ -13,6 +13,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -39,7 +40,8 @@ STORE_TAG, PROCESS_TAG = "pipeline.store", "pipeline.process"
 def open_tracker(config: Config, store: Path) -> "Tracker":
     """The experiment named `register.name`, created if need be.
 
-    Its artifacts lie beside the store's own SQLite file; a server of your own puts them where it is told to.
+    Its artifacts lie beside the store's own SQLite file; a server of your own puts them where it is told to. MLflow
+    holds an experiment to the place it was made for, so that of a store that was moved steps aside for a new one.
     Raises UserError like `connect`.
     """
     uri = tracking_uri(config)
@@ -50,6 +52,9 @@ def open_tracker(config: Config, store: Path) -> "Tracker":
     location = (store.absolute() / "mlartifacts").as_uri() if own else None
     name = config.register.name
     experiment = client.get_experiment_by_name(name)
+    if experiment is not None and own and experiment.artifact_location != location:
+        client.rename_experiment(experiment.experiment_id, f"{name}, before the store was moved ({_now()})")
+        experiment = None
     if experiment is None:
         try:
             return Tracker(client, uri, client.create_experiment(name, artifact_location=location), store)
@@ -276,6 +281,10 @@ class TrainingCurve:
             self.logged.add((step, is_validation))
             figures = {key: value for key, value in record.items() if key not in ("step", "steps", "time")}
             self.run.metrics(figures, step, record.get("time"))
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def _is_number(value: object) -> bool:

@@ -62,21 +62,27 @@ def clean_part(
 ) -> dict[str, Any]:
     """Read, repair and filter the records of one part, given as the fields of its slices.
 
-    Returns the names of the chunks written, counts, and `lines`: how many lines start in a cut slice, else 0.
+    Returns the names of the chunks written, counts (`bytes` of text, `bytes_read` of input, `bytes_lost` of it by
+    source), and `lines`: how many lines start in a cut slice, else 0.
     """
     slices = [Slice(**piece) for piece in pieces]
     counts: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
+    lost: Counter[str] = Counter()
     names = []
     for number, chunk in enumerate(_chunks(slices, corpus, clean, counts)):
         name = f"part-{part:05d}-{number:05d}"
         _write_chunk(out, name, chunk)
-        reasons.update(bad.reason for bad in chunk.bad)
+        for bad in chunk.bad:
+            reasons[bad.reason] += 1
+            lost[bad.source] += bad.bytes
         names.append(name)
     return {
         "chunks": names,
         "documents": counts["documents"],
         "bytes": counts["bytes"],
+        "bytes_read": counts["bytes_read"],
+        "bytes_lost": dict(lost),
         "quarantined": dict(reasons),
         "lines": count_lines(slices[0]) if slices[0].end is not None else 0,
     }
@@ -145,6 +151,7 @@ def _chunks(slices: list[Slice], corpus: CorpusConfig, clean: CleanConfig, count
     for piece in slices:
         for record in read_slice(piece, corpus):
             chunk.cost += RECORD_COST
+            counts["bytes_read"] += record.bytes
             if isinstance(record, BadRecord):
                 chunk.bad.append(record)
             else:
@@ -162,7 +169,7 @@ def _chunks(slices: list[Slice], corpus: CorpusConfig, clean: CleanConfig, count
 
 def _add(chunk: _Chunk, piece: Slice, record: Record, corpus: CorpusConfig, clean: CleanConfig) -> None:
     """Decide what one text becomes; what can be told from the text alone is told here."""
-    offset, found = record
+    offset, found, _ = record
     as_it_is = corpus.pretokenized or piece.split in ("valid", "test")
     repaired = line_ends(found) if corpus.pretokenized else normalise(found)
     text = line_ends(found) if as_it_is else repaired  # duplicates of valid and test texts show once both are repaired

@@ -39,7 +39,7 @@ class CorpusConfig:
 
     def __post_init__(self) -> None:
         """Refuse fractions that leave nothing to train on."""
-        if self.valid_fraction <= 0 or self.test_fraction <= 0 or self.valid_fraction + self.test_fraction >= 1:
+        if not (self.valid_fraction > 0 and self.test_fraction > 0 and self.valid_fraction + self.test_fraction < 1):
             raise ValueError(
                 "valid_fraction and test_fraction must be above 0 and leave more than nothing for training"
             )
@@ -54,7 +54,7 @@ class CleanConfig:
     duplicates: bool = True
     """Drop documents whose cleaned text was seen before in corpus order."""
     max_bad_fraction: float = 0.01
-    """The stage fails when more than this share of the records is malformed."""
+    """The stage fails when more than this share of the records, or of the bytes read, is malformed."""
 
     def __post_init__(self) -> None:
         """Refuse values without a meaning."""

@@ -18,14 +18,12 @@ Results = Sequence[Mapping[str, Any]]
 
 def make_funnel(read: Results, published: Results, sources: Sequence[Source], corpus: CorpusConfig) -> dict[str, Any]:
     """Sum up what `clean_part` and `publish_chunk` returned, and check that every record is counted once."""
-    documents_in = sum(r["documents"] for r in read)
-    bad = sum(sum(r["quarantined"].values()) for r in read)
+    documents_in = sum(r["documents"] + sum(r["quarantined"].values()) for r in read)
     kept = {split: sum(p["kept"][split] for p in published) for split in SPLITS}
     dropped = {reason: sum(p["dropped"].get(reason, 0) for p in published) for reason in REASONS}
     quarantined = sum(p["quarantined"] for p in published)
-    assert documents_in + bad == sum(kept.values()) + sum(dropped.values()) + quarantined, (
-        f"{documents_in} documents and {bad} bad records came in, "
-        f"but {kept} were kept, {dropped} dropped and {quarantined} quarantined"
+    assert documents_in == sum(kept.values()) + sum(dropped.values()) + quarantined, (
+        f"{documents_in} documents came in, but {kept} were kept, {dropped} dropped and {quarantined} quarantined"
     )
     letters = sum(p["letters"] for p in published)
     return {
@@ -44,16 +42,23 @@ def make_funnel(read: Results, published: Results, sources: Sequence[Source], co
 
 
 def refuse_too_many_bad(read: Results, clean: CleanConfig, bad: Iterable[BadRecord], place: Path) -> None:
-    """Raise UserError, with all bad records listed in `place`, where they are more than the config allows."""
+    """Raise UserError, with all bad records listed in `place`, where they are more than the config allows.
+
+    Counted are records and bytes: a file that cannot be read at all is one bad record, however large.
+    """
     reasons: Counter[str] = sum((Counter(r["quarantined"]) for r in read), Counter())
+    lost: Counter[str] = sum((Counter(r["bytes_lost"]) for r in read), Counter())
     total = reasons.total() + sum(r["documents"] for r in read)
-    if reasons.total() <= clean.max_bad_fraction * total:
+    total_bytes = sum(r["bytes_read"] for r in read)
+    allowed = clean.max_bad_fraction
+    if reasons.total() <= allowed * total and lost.total() <= allowed * total_bytes:
         return
     write_bad(place, bad)
     worst = ", ".join(f"{reason}: {n}" for reason, n in sorted(reasons.items(), key=lambda r: (-r[1], r[0]))[:3])
     raise UserError(
-        f"{reasons.total():,} of {total:,} records are malformed ({worst}); they are listed in {place}: "
-        f"repair them or raise clean.max_bad_fraction ({clean.max_bad_fraction:g})"
+        f"{reasons.total():,} of {total:,} records are malformed ({worst}), {lost.total() / total_bytes:.2%} of the "
+        f"bytes, most in {max(lost, key=lost.__getitem__)}; they are listed in {place}: "
+        f"repair them or raise clean.max_bad_fraction ({allowed:g})"
     )
 
 
@@ -63,7 +68,8 @@ def refuse_empty_splits(funnel: Mapping[str, Any], corpus: CorpusConfig) -> None
     if not empty:
         return
     documents, split = funnel["documents_in"], empty[0]
-    counts = ", ".join(f"{reason} {n:,}" for reason, n in funnel["dropped"].items() if n)
+    lost = {**funnel["dropped"], "malformed": funnel["quarantined"]}
+    counts = ", ".join(f"{reason} {n:,}" for reason, n in lost.items() if n)
     if not documents:
         raise UserError("the corpus holds no documents: every source is empty or blank; name files with text")
     if len(empty) == len(SPLITS):
@@ -73,6 +79,11 @@ def refuse_empty_splits(funnel: Mapping[str, Any], corpus: CorpusConfig) -> None
         raise UserError(f"no document of corpus.{split} is left{dropped}; name files with other text in corpus.{split}")
     left = sum(funnel["kept"].values())
     finer = "" if corpus.document == "line" else ", or cut .txt files finer with corpus.document=line"
+    if left < len(SPLITS):  # no fraction makes three splits of them
+        raise UserError(
+            f"documents left to split: {left}{dropped}, where three splits need some tens; add text{finer}, "
+            "or give corpus.train, corpus.valid and corpus.test explicitly"
+        )
     if split == "train":
         fix = "lower corpus.valid_fraction and corpus.test_fraction, add text"
     else:

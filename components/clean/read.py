@@ -47,6 +47,8 @@ class Record(NamedTuple):
     offset: int
     """In bytes after decompression; for a .py file the number of the docstring."""
     text: str
+    bytes: int
+    """What it takes of the source after decompression, line ends around it aside."""
 
 
 class BadRecord(NamedTuple):
@@ -57,6 +59,8 @@ class BadRecord(NamedTuple):
     line: int
     """Counted from 1 at the first line that starts in the slice."""
     reason: str
+    bytes: int
+    """What is lost with it, counted as in a Record; for a damaged gzip its size: how much it held, nobody knows."""
 
 
 class _BadText(ValueError):
@@ -102,11 +106,11 @@ def read_slice(piece: Slice, corpus: CorpusConfig) -> Iterator[Record | BadRecor
         try:
             for offset, line, raw in _units(file, piece, kind, corpus):
                 try:
-                    yield Record(offset, parse(raw))
+                    yield Record(offset, parse(raw), len(raw))
                 except _BadText as bad:
-                    yield BadRecord(piece.name, offset, line, str(bad))
+                    yield BadRecord(piece.name, offset, line, str(bad), len(raw))
         except _Damage as damage:
-            yield BadRecord(piece.name, damage.offset, damage.line, str(damage))
+            yield BadRecord(piece.name, damage.offset, damage.line, str(damage), Path(piece.path).stat().st_size)
 
 
 def count_lines(piece: Slice) -> int:
@@ -283,10 +287,11 @@ def _parse_json(key: str) -> Callable[[bytes], str]:
 
 def _read_python(piece: Slice) -> Iterator[Record | BadRecord]:
     read = topics if piece.name.endswith("pydoc_data/topics.py") else docstrings
+    content = Path(piece.path).read_bytes()
     try:
-        texts = read(Path(piece.path).read_bytes())
+        texts = read(content)
     except (SyntaxError, ValueError, RecursionError) as error:
-        yield BadRecord(piece.name, 0, getattr(error, "lineno", None) or 1, "not valid Python")
+        yield BadRecord(piece.name, 0, getattr(error, "lineno", None) or 1, "not valid Python", len(content))
         return
     for number, text in enumerate(texts):
-        yield Record(number, text)
+        yield Record(number, text, len(text.encode()))

@@ -78,13 +78,13 @@ def _sources(found: dict[str | None, list[Found]], key: str) -> list[Source]:
     for split, files in found.items():
         read: set[Path] = set()
         for relative, path in files:
+            _refuse_odd_name(path.absolute(), key)
             size = _size(path, key)
             real = path.resolve()
             if real in read:  # two patterns of one list that overlap
                 continue
             read.add(real)
-            name = _unique(relative.encode("utf-8", "surrogateescape").decode("utf-8", "replace"), names)
-            sources.append(Source(name=name, path=str(path.absolute()), split=split, bytes=size))
+            sources.append(Source(name=_unique(relative, names), path=str(path.absolute()), split=split, bytes=size))
     return sources
 
 
@@ -96,6 +96,13 @@ def _unique(name: str, taken: set[str]) -> str:
         candidate = f"{name}~{number}"
     taken.add(candidate)
     return candidate
+
+
+def _refuse_odd_name(path: Path, key: str) -> None:
+    """Names and paths go into JSON and Parquet, which hold Unicode only."""
+    readable = os.fsencode(path).decode("utf-8", "replace")
+    if readable != str(path):
+        raise UserError(f"{key}: the name of {readable!r} is not valid UTF-8; rename it")
 
 
 def _size(path: Path, key: str) -> int:
@@ -119,7 +126,10 @@ def _resolve(pattern: str, key: str) -> list[Found]:
     """What one configured file, folder or glob stands for, sorted by relative path."""
     if not pattern.strip():
         raise UserError(f"{key} holds an empty path; name a file, folder or glob")
-    path = Path(pattern).expanduser()
+    try:
+        path = Path(pattern).expanduser()
+    except RuntimeError:
+        raise UserError(f"{key}: {pattern}: there is no such user; write the folder out") from None
     try:
         if path.is_dir():
             return _of_known_format(list(_walk(path, "", _hidden)), f"{key}: folder {path}")

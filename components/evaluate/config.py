@@ -1,5 +1,6 @@
 """Settings of the evaluation."""
 
+import math
 from dataclasses import dataclass
 
 
@@ -29,5 +30,5 @@ class EvaluateConfig:
                 raise ValueError(f"{name} must be at least 1")
         if self.samples < 0:
             raise ValueError("samples must not be negative")
-        if self.temperature <= 0:
-            raise ValueError("temperature must be above 0")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError("temperature must be a number above 0")

@@ -51,13 +51,13 @@ def loss_curve(metrics: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def cleaning_funnel(funnel: Mapping[str, Any]) -> str:
-    """Documents read, dropped by reason and kept per split, as bars; `funnel` is funnel.json."""
+    """Records read, dropped by reason and kept per split, as bars; `funnel` is funnel.json."""
     kept = [(f"kept: {split}", count, ACCENT) for split, count in funnel["kept"].items()]
     reasons = sorted(funnel["dropped"].items(), key=lambda item: (-item[1], item[0]))
     lost = [(reason.replace("_", " "), count, FAINT) for reason, count in reasons]
     if funnel["quarantined"]:
         lost.append(("malformed", funnel["quarantined"], FAINT))
-    read = funnel["documents_in"] + funnel["quarantined"]
+    read = funnel["documents_in"]
     bars = [("read", read, INK), *lost, *kept]
 
     def draw(axes: "Axes") -> None:

@@ -1,5 +1,6 @@
 """Continue token sequences, one token at a time, with constant memory: the state is all that is kept."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -27,14 +28,17 @@ def generate(
     its continuation. `<unk>` is never generated. `temperature` divides the logits, 0 takes the likeliest
     token; `top_k` keeps only the k likeliest.
 
-    Raises UserError for a negative length or temperature and for a `top_k` below 1.
+    Raises UserError for a negative length, a temperature that is negative or no number, a `top_k` below 1 and a
+    seed outside 0 to 2**63-1.
     """
     if max_tokens < 0:
         raise UserError("max_tokens must not be negative")
-    if temperature < 0:
-        raise UserError("temperature must not be negative; 0 takes the likeliest token each time")
+    if not 0 <= temperature < math.inf:
+        raise UserError("temperature must be a number and not negative; 0 takes the likeliest token each time")
     if top_k is not None and top_k < 1:
         raise UserError("top_k must be at least 1, or null for the whole vocabulary")
+    if not 0 <= seed < 2**63:
+        raise UserError("seed must lie between 0 and 2**63-1")
     if not prompts or max_tokens == 0:
         return [[] for _ in prompts]
     streams = [torch.Generator().manual_seed(seed + i) for i in range(len(prompts))]

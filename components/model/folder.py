@@ -1,12 +1,13 @@
 """A model at rest: a folder of JSON and safetensors, checked when it is read.
 
-config.json           format, model settings, vocabulary size, SHA-256 of the two files below
+config.json           format, model settings, vocabulary size, SHA-256 of the two files below and of all this
 weights.safetensors   fp32 parameters
 tokenizer.json
 """
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,14 @@ def save_model(folder: Path, model: RecurrentLM, tokenizer: Tokenizer) -> None:
         "weights_sha256": hashlib.sha256(content).hexdigest(),
         "tokenizer_sha256": hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest(),
     }
-    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    signed = config | {"self_sha256": config_hash(config)}
+    (folder / "config.json").write_text(json.dumps(signed, indent=1) + "\n", encoding="utf-8")
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """SHA-256 of the fields of config.json other than the one that holds it: not all of them shape a tensor."""
+    others = {key: value for key, value in config.items() if key != "self_sha256"}
+    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
 
 
 def load_model(folder: Path, device: str = "cpu") -> tuple[RecurrentLM, Tokenizer]:
@@ -67,9 +75,11 @@ def _read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(content)
     except ValueError:
         raise UserError(f"{folder / 'config.json'} is damaged: not JSON; copy the model folder again") from None
-    needed = {"format", "model", "vocab_size", "weights_sha256", "tokenizer_sha256"}
+    needed = {"format", "model", "vocab_size", "weights_sha256", "tokenizer_sha256", "self_sha256"}
     if not isinstance(config, dict) or config.get("format") != FORMAT or not needed <= config.keys():
         raise UserError(f"{folder / 'config.json'} is not a model of format {FORMAT}; train it with this version")
+    if config["self_sha256"] != config_hash(config):
+        raise UserError(f"{folder / 'config.json'} is damaged or was changed; copy the model folder again")
     return config
 
 

@@ -27,6 +27,13 @@ from components.vocab.tokenizer import EOS
 Segment = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 
+def check_lanes(tokens: int, batch_size: int) -> None:
+    """Raise UserError where a stream has fewer than two tokens for each lane."""
+    if tokens < 2 * batch_size:
+        fix = f"set train.batch_size to {tokens // 2} or less" if tokens > 1 else "give it more text"
+        raise UserError(f"a split of {tokens} tokens is too small for {batch_size} lanes: {fix}")
+
+
 class Lanes:
     """The lanes `first` to `first + lanes` of a stream; what comes at a step depends on nothing but the step.
 
@@ -49,10 +56,8 @@ class Lanes:
         assert batch_size >= 1 and bptt >= 1
         last = batch_size if lanes is None else first + lanes
         assert 0 <= first < last <= batch_size, f"no lanes {first} to {last} in a batch of {batch_size}"
+        check_lanes(len(tokens), batch_size)
         self.length = len(tokens) // batch_size
-        if self.length < 2:
-            fix = f"set train.batch_size to {len(tokens) // 2} or less" if len(tokens) > 1 else "give it more text"
-            raise UserError(f"a split of {len(tokens)} tokens is too small for {batch_size} lanes: {fix}")
         self.bptt = bptt
         self.steps = -(-self.length // bptt)
         """Segments of an epoch; the last one may be shorter than `bptt`."""

@@ -1,5 +1,6 @@
 """Settings of the training."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,9 +41,12 @@ class TrainConfig:
                 raise ValueError(f"{name} must be at least 1")
         if self.max_steps is not None and self.max_steps < 1:
             raise ValueError("max_steps must be at least 1, or null for no limit")
-        if self.learning_rate <= 0:
-            raise ValueError("learning_rate must be above 0")
-        if self.weight_decay < 0 or self.clip_norm < 0:
-            raise ValueError("weight_decay and clip_norm must not be negative")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError("learning_rate must be a number above 0")
+        for name in ("weight_decay", "clip_norm"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be a number and not negative")
         if not 0 <= self.warmup_fraction < 1:
             raise ValueError("warmup_fraction must be at least 0 and below 1")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError("seed must lie between 0 and 2**63-1")

@@ -30,6 +30,8 @@ from components.train.schedule import learning_rate
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 """The arithmetic of the recurrence."""
+DIVERGED_NATS = 100.0
+"""A validation loss per token that no overfitting reaches, only weights that have run away."""
 VALID_BATCH = 32
 """Documents scored side by side; changes the speed only."""
 
@@ -107,7 +109,7 @@ def validate(run: Run, job: TrainJob, data: TrainData, ranks: Ranks, log: Metric
     scores = score_documents(run.model, data.valid, VALID_BATCH)
     nll, tokens = ranks.sum([sum(score.sum() for score in scores), sum(len(score) for score in scores)])
     loss = nll / tokens
-    _check_finite(run.step, loss, 0.0, learning_rate=job.train.learning_rate)
+    _check_loss(run, loss, job.train.learning_rate)
     if loss < run.best_loss:
         run.best_step, run.best_loss = run.step, loss
         run.best_weights = {name: weight.cpu().clone() for name, weight in run.model.state_dict().items()}
@@ -115,7 +117,7 @@ def validate(run: Run, job: TrainJob, data: TrainData, ranks: Ranks, log: Metric
         step=run.step,
         epoch=math.ceil(run.step / data.lanes.steps),
         valid_loss=loss,
-        valid_perplexity=math.exp(min(loss, 700)),  # beyond that it is no float, and no model
+        valid_perplexity=math.exp(loss),
         world_size=ranks.world_size,
     )
 
@@ -148,4 +150,17 @@ def _check_finite(step: int, loss: float, norm: float, learning_rate: float) -> 
         raise TrainingError(
             f"the training diverged at step {step} (loss {loss}, gradient norm {norm}); "
             f"lower train.learning_rate, e.g. to {learning_rate / 4:.2g}"
+        )
+
+
+def _check_loss(run: Run, loss: float, learning_rate: float) -> None:
+    """Every training starts from the unigram model: a first validation worse than guessing by a nat is no model's.
+
+    Later ones may be, where a small corpus is overfitted: the weights of the best one are kept.
+    """
+    guessing = math.log(run.model.vocab_size)
+    if not loss <= (DIVERGED_NATS if run.best_step else guessing + 1):
+        raise TrainingError(
+            f"the training diverged: at step {run.step} the validation loss is {loss:.4g} nats per token, where "
+            f"guessing has {guessing:.3g}; lower train.learning_rate, e.g. to {learning_rate / 4:.2g}"
         )

@@ -39,9 +39,8 @@ def main() -> None:
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Stopped. The same command continues where it was.", err=True)
+        click.echo("Stopped.", err=True)
         sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output has gone (`pipeline status | head`); that is its right.
-        sys.stderr.close()
-        sys.exit(0)
+    except OSError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)

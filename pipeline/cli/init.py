@@ -16,7 +16,8 @@ def init(file: Path, inputs: tuple[str, ...], force: bool) -> None:
 
     if file.exists() and not force:
         raise UserError(f"{file} exists; name another file or add --force")
-    if not file.parent.is_dir():
-        raise UserError(f"the folder {file.parent} does not exist; create it first")
-    file.write_text(config_template(inputs, str(file)), encoding="utf-8")
+    try:
+        file.write_text(config_template(inputs, str(file)), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{file} cannot be written ({error.strerror}); name another file") from None
     click.echo(f"Wrote {file}. Look through it, then: pipeline run --config {file}")

@@ -31,7 +31,7 @@ def status(as_json: bool, **options: Any) -> None:
     for row in found["artifacts"]:
         table.add_row(row["stage"], row["fingerprint"][:12], row["made"], _size(row["bytes"]), row["summary"])
     for row in found["attempts"]:
-        state = "[yellow]at work" if row["running"] else "[yellow]stopped; the same run command continues it"
+        state = "[yellow]at work" if row["running"] else "[yellow]unfinished; the same run command goes on with it"
         table.add_row(row["stage"], row["fingerprint"][:12], "", "", state)
     console.print(table)
     if found["models"]:
@@ -65,7 +65,9 @@ def verify(as_json: bool, **options: Any) -> None:
             for problem in row["problems"]:
                 click.echo(f"          {problem}")
         if wrong:
-            click.echo("Rebuild what is damaged: pipeline run --stage STAGE --force", err=True)
+            # In the stages' order: what follows from the first is rerun with it.
+            fix = f"pipeline run --stage {wrong[0]['stage']} --force"
+            click.echo(f"Rebuild what is damaged: {fix}", err=True)
     sys.exit(1 if wrong else 0)
 
 
@@ -79,15 +81,19 @@ def verify(as_json: bool, **options: Any) -> None:
 @json_option
 def prune(keep: int, attempts: bool, yes: bool, as_json: bool, **options: Any) -> None:
     """Remove artifacts that neither a kept run nor a registered version needs."""
+    from components.errors import UserError
     from pipeline.inventory import prunable, remove
 
-    doomed = prunable(load(**options), keep=keep, attempts=attempts)
+    config = load(**options)
+    doomed = prunable(config, keep=keep, attempts=attempts)
     if not as_json:
         for row in doomed:
             click.echo(f"{row['stage']:<9} {row['fingerprint'][:12]}  {_size(row['bytes'])}")
     if doomed and not yes:
+        if as_json or not sys.stdin.isatty():
+            raise UserError("add --yes to remove without being asked")
         click.confirm(f"Remove {_size(sum(row['bytes'] for row in doomed))}?", abort=True, err=True)
-    remove(doomed)
+    remove(config, doomed)
     if as_json:
         click.echo(json.dumps({"removed": doomed}, ensure_ascii=False))
     elif not doomed:

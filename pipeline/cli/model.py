@@ -63,7 +63,10 @@ def generate(
 @config_options
 @json_option
 def score(uri: str, file: Any, as_json: bool, **options: Any) -> None:
-    """Log-probability (natural logarithm) and perplexity of every line of FILE, or of standard input."""
+    """Log-probability (natural logarithm) and perplexity of every line of FILE, or of standard input.
+
+    Blank lines have none and are left out; --json numbers the lines.
+    """
     from components.errors import UserError
     from pipeline.inventory import find_model
 
@@ -71,15 +74,22 @@ def score(uri: str, file: Any, as_json: bool, **options: Any) -> None:
     from components.generate.language_model import LanguageModel
 
     try:
-        lines = [line for line in file.read().decode("utf-8").splitlines() if line.strip()]
+        lines = file.read().decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise UserError(f"{file.name} is not UTF-8 (byte {error.start}); convert it first") from None
-    if not lines:
+    texts = {number: line.rstrip("\r") for number, line in enumerate(lines, start=1) if line.strip()}
+    if not texts:
         raise UserError(f"{file.name} holds no text; give one text a line")
-    scores = LanguageModel.load(folder).score(lines)
+    scores = LanguageModel.load(folder).score(list(texts.values()))
     rows = [
-        {"text": line, "log_probability": s.log_probability, "tokens": s.tokens, "perplexity": s.perplexity}
-        for line, s in zip(lines, scores, strict=True)
+        {
+            "line": number,
+            "text": text,
+            "log_probability": score.log_probability,
+            "tokens": score.tokens,
+            "perplexity": score.perplexity,
+        }
+        for (number, text), score in zip(texts.items(), scores, strict=True)
     ]
     if as_json:
         click.echo(json.dumps({"model": uri, "lines": rows}, ensure_ascii=False))

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,11 @@ def run(stage: str, force: bool, as_json: bool, **options: Any) -> None:
 
     signal.signal(signal.SIGTERM, _stop)
     config = load(**options)
-    result = run_stages(config, stage, force=force)
+    try:
+        result = run_stages(config, stage, force=force)
+    except KeyboardInterrupt:
+        click.echo("Stopped. The same command continues where it was.", err=True)
+        sys.exit(130)
     summary = result.to_json()
     if as_json:
         click.echo(json.dumps(summary, ensure_ascii=False))

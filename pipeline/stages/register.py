@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 
 from components.documents import document_files
 from pipeline.address import registry_identity, tracking_uri
-from pipeline.config import Config, RegisterConfig
-from pipeline.stage import Json, Stage, StageContext
+from pipeline.config import Config, RegisterConfig, store_path
+from pipeline.stage import FilesGone, Json, Stage, StageContext
 
 BATCH_SIZE = 16
 """Documents scored side by side; changes the speed, not the sum."""
@@ -45,9 +45,12 @@ def run(ctx: StageContext) -> Json:
     name = ctx.section(RegisterConfig).name
     model = ctx.inputs["train"] / "model"
     evaluation = json.loads((ctx.inputs["evaluate"] / "evaluation.json").read_text(encoding="utf-8"))
-    champion = ctx.registry.champion(name)
+    try:
+        champion, without = ctx.registry.champion(name), "there was no champion"
+    except FilesGone:
+        champion, without = None, "the files of the champion were gone"
     version = ctx.registry.register(name, model, metrics=evaluation["metrics"], tags={"fingerprint": ctx.fingerprint})
-    verdict = _compare(ctx, name, model, champion)
+    verdict = _compare(ctx, name, model, champion) if champion else Verdict(promoted=True, reason=without)
     if verdict.promoted:
         ctx.registry.promote(name, version)
     registration = {
@@ -62,9 +65,7 @@ def run(ctx: StageContext) -> Json:
     return {"version": version, "promoted": int(verdict.promoted), "name": name}
 
 
-def _compare(ctx: StageContext, name: str, model: Path, champion: Path | None) -> Verdict:
-    if champion is None:
-        return Verdict(promoted=True, reason="there was no champion")
+def _compare(ctx: StageContext, name: str, model: Path, champion: Path) -> Verdict:
     if _hashes(champion) == _hashes(model):
         return Verdict(promoted=True, reason="it is the same model as the champion")
     if not _comparable(model, champion):
@@ -120,6 +121,14 @@ def _check(config: Config) -> None:
     tracking_uri(config)
 
 
+def _lost(config: Config) -> str | None:
+    """The store's own registry can be looked for without opening it; a server is trusted to keep what it has."""
+    database = store_path(config) / "mlflow.db"
+    if config.runtime.tracking_uri is None and not database.is_file():
+        return f"the registry {database} is gone"
+    return None
+
+
 REGISTER = Stage(
     name="register",
     version=1,
@@ -128,4 +137,5 @@ REGISTER = Stage(
     run=run,
     check=_check,
     world=_world,
+    lost=_lost,
 )

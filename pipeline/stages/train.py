@@ -5,6 +5,8 @@ from typing import Any
 
 from components.errors import UserError
 from components.model.config import ModelConfig
+from components.shard.lanes import check_lanes
+from components.shard.tokens import Index, read_index
 from components.train.config import TrainConfig
 from components.train.job import TrainJob, write_job
 from components.train.metrics import read_metrics
@@ -21,8 +23,20 @@ def check(config: Config) -> None:
         )
 
 
+def check_splits(index: Index, config: TrainConfig) -> None:
+    """Raise UserError, before a worker starts, where a split is too small to train on or to judge by."""
+    check_lanes(index.splits["train"].tokens, config.batch_size)
+    for split in ("valid", "test"):
+        if index.splits[split].tokens < config.bptt:
+            raise UserError(
+                f"the {split} split has {index.splits[split].tokens} tokens, less than one segment of train.bptt="
+                f"{config.bptt}; raise corpus.{split}_fraction, give corpus.{split} more text, or lower train.bptt"
+            )
+
+
 def run(ctx: StageContext) -> Json:
     """Write the job, have it done, and sum up its metrics. Checkpoints live in `ctx.scratch` and survive a kill."""
+    check_splits(read_index(ctx.inputs["shard"]), ctx.section(TrainConfig))
     job = TrainJob(
         shard=ctx.inputs["shard"].absolute(),
         tokenizer=(ctx.inputs["vocab"] / "tokenizer.json").absolute(),

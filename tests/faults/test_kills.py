@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -110,3 +111,31 @@ def test_a_failing_stage_tells_cause_and_command(finished: Finished, again: Shel
     assert roots({"stages": [{"name": "shard", "path": str(file.parents[2])}]}, ("shard",)) == roots(
         finished.result, ("shard",)
     )
+
+
+def test_a_source_that_changes_while_it_is_read_is_not_cached_as_what_it_was(finished: Finished, shell: Shell) -> None:
+    shutil.copytree(finished.shell.folder / "tales", shell.folder / "tales")
+    file = shell.folder / "tales" / "part0.txt"
+    before = file.read_text()
+    process = shell.start("run", "--stage", "clean", *finished.arguments)
+    wait_until(lambda: any((shell.folder / "runs" / ".tmp").glob("clean-*/lock")), process)
+    file.write_text(before + "\nOne more.\n")
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 1, stderr
+    assert "part0.txt changed while it was read; give the same command again" in stderr
+    file.write_text(before)
+    result = shell.json("run", "--stage", "clean", *finished.arguments)
+    assert roots(result, ("clean",)) == roots(finished.result, ("clean",))
+
+
+def test_a_late_twin_leaves_the_artifact_of_the_first(finished: Finished, again: Shell) -> None:
+    late = again.start("run", "--stage", "clean", *finished.arguments)
+    wait_until((again.folder / "runs" / ".tmp").is_dir, late)
+    late.send_signal(signal.SIGSTOP)
+    result = again.json("run", "--stage", "clean", *finished.arguments)
+    manifest = Path(result["stages"][0]["path"]) / "manifest.json"
+    written = manifest.stat()
+    late.send_signal(signal.SIGCONT)
+    _, stderr = late.communicate(timeout=120)
+    assert late.returncode == 0, stderr
+    assert (manifest.stat().st_ino, manifest.stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns)

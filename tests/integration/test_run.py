@@ -150,6 +150,13 @@ def test_generate_and_score_take_every_kind_of_model(finished: Finished) -> None
     assert all(line["log_probability"] < 0 and line["perplexity"] > 1 for line in lines)
 
 
+def test_score_is_line_by_line(finished: Finished, tmp_path: Path) -> None:
+    file = tmp_path / "lines.txt"
+    file.write_bytes("\ufeffThe cat\r\n\nThe\u2028dog\x0b.\n".encode())
+    lines = finished.shell.json("score", "--model", "models:/tales", str(file))["lines"]
+    assert [(line["line"], line["text"]) for line in lines] == [(1, "The cat"), (3, "The\u2028dog\x0b.")]
+
+
 def test_the_tracking_server_tells_the_whole_story(finished: Finished) -> None:
     from pipeline.tracking import connect
 
@@ -209,6 +216,11 @@ BAD_INPUT: list[tuple[list[str], str]] = [
     (["run", "--set", "runtime.tracking_uri=./mlruns"], "runtime.tracking_uri"),
     (["run", "--store", "/proc/nowhere"], "/proc/nowhere"),
     (["run", "--address", "127.0.0.1:9"], "nothing listens at 127.0.0.1:9"),
+    (["run", "--address", "nonsense"], "nonsense is no address of a Ray cluster"),
+    (["run", "--set", "train.learning_rate=.nan"], "train.learning_rate"),
+    (["run", "--store", "~nobody-of-that-name/runs"], "there is no such user"),
+    (["verify", "--store", "nowhere"], "nowhere"),
+    (["init", "empty", "--force"], "empty cannot be written"),
 ]
 
 

@@ -97,6 +97,12 @@ def test_nothing_of_ray_reaches_stdout(cluster: Cluster, attempt: Attempt, capfd
     assert capfd.readouterr().out == ""
 
 
+@pytest.mark.parametrize("address", ["nonsense", "foo:bar:99", "http://127.0.0.1:8265", "local"])
+def test_an_address_of_no_known_form_is_told(address: str) -> None:
+    with pytest.raises(UserError, match="is no address of a Ray cluster; write host:port"):
+        probe(RuntimeConfig(address=address))
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "no-such-host.invalid:6379"])
 def test_an_address_where_nothing_listens_is_told(address: str) -> None:
     with pytest.raises(UserError, match=r"nothing listens at .*runtime\.address or RAY_ADDRESS"):

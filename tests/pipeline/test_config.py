@@ -59,7 +59,9 @@ def test_overrides_win_over_the_file(tmp_path: Path) -> None:
         ("runtime.store=s3://bucket/x", "runtime.store must be a local or mounted folder"),
         ("train.epochs", "write it as section.key=value"),
         ("corpus.paths=[", "not valid YAML"),
-        ("register.name=a/b", "register.name must be a word without"),
+        ("register.name=a/b", "register.name must be made of letters, digits"),
+        ("train.batch_size=true", "train.batch_size is true but is no switch"),
+        ("runtime.checkpoint_minutes=.nan", "runtime.checkpoint_minutes must be a number"),
         ("corpus.test_fraction=1", "corpus.valid_fraction and test_fraction must"),
     ],
 )
@@ -77,7 +79,7 @@ def test_mistakes_are_told_with_the_fix(override: str, told: str) -> None:
         ("- a\n- b\n", "the top level must be sections"),
         ("train: {epoch: 1}\n", "unknown config key train.epoch; did you mean train.epochs?"),
         ("a: !!python/object/apply:os.system [ls]\n", "not valid YAML"),
-        ("\udcff", "cannot be read"),
+        ("\udcff", "is not UTF-8 (byte 0)"),
     ],
 )
 def test_a_bad_file_is_named(tmp_path: Path, text: str, told: str) -> None:

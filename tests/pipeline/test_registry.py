@@ -1,3 +1,4 @@
+import fcntl
 import os
 import shutil
 import signal
@@ -7,6 +8,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +19,8 @@ import pytest
 from components.errors import UserError
 from pipeline.config import Config, store_path
 from pipeline.connection import ENVIRONMENT
-from pipeline.registry import MlflowRegistry, list_models, resolve, version_exists
+from pipeline.registry import FIX, MlflowRegistry, list_models, resolve, version_exists
+from pipeline.stage import FilesGone
 from pipeline.tracking import Tracker, open_tracker
 from tests.pipeline.models import make_model
 
@@ -111,13 +114,17 @@ def test_unknown_models_are_told(registry: MlflowRegistry, tmp_path: Path, uri: 
     with pytest.raises(UserError, match=message) as caught:
         resolve(uri, registry.uri)
     assert "\n" not in str(caught.value)
+    assert "is not a model" in message or FIX in str(caught.value)
 
 
 def test_asking_creates_no_database(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     assert list_models(uri) == []
     assert not version_exists("m", 1, uri)
-    with pytest.raises(UserError, match=r"no model is named m in .*; there is none yet, `pipeline run` makes one"):
+    with pytest.raises(
+        UserError,
+        match=r"no model is named m in .*; there is none yet, `pipeline run --stage register --force` makes one",
+    ):
         resolve("models:/m", uri)
     assert not list(tmp_path.iterdir())
 
@@ -134,6 +141,48 @@ def test_files_that_are_gone_or_foreign(registry: MlflowRegistry, tmp_path: Path
     shutil.rmtree(folder.parents[1])
     with pytest.raises(UserError, match=r"the files of models:/.*/1 are gone from .*--stage register --force"):
         resolve(f"models:/{NAME}/1", registry.uri)
+
+
+@pytest.mark.parametrize("gone", [".", "MLmodel", "weights.safetensors"])
+def test_a_version_without_its_files_is_no_champion_and_is_not_taken_up(
+    registry: MlflowRegistry, tmp_path: Path, gone: str
+) -> None:
+    model = make_model(tmp_path / "1")
+    assert put(registry, model, "f1") == 1
+    registry.promote(NAME, 1)
+    folder = resolve(f"models:/{NAME}/1", registry.uri).parents[1]
+    if gone == ".":
+        shutil.rmtree(folder)
+    else:
+        next(folder.rglob(gone)).unlink()
+    with pytest.raises(FilesGone, match=FIX):
+        registry.champion(NAME)
+    assert put(registry, model, "f1") == 2
+    registry.promote(NAME, 2)
+    assert content(resolve(f"models:/{NAME}@champion", registry.uri)) == content(model)
+    assert put(registry, model, "f1") == 2
+
+
+def test_reading_writes_nothing_beside_the_database(registry: MlflowRegistry, tmp_path: Path, config: Config) -> None:
+    put(registry, make_model(tmp_path / "1"), "f1")
+    (store_path(config) / "mlflow.db.lock").unlink(missing_ok=True)
+    before = sorted(store_path(config).rglob("*"))
+    resolve(f"models:/{NAME}/1", registry.uri)
+    assert list_models(registry.uri)
+    assert sorted(store_path(config).rglob("*")) == before
+
+
+def test_a_database_that_another_process_creates_is_waited_for(config: Config) -> None:
+    uri = f"sqlite:///{store_path(config)}/mlflow.db"
+    with (store_path(config) / "mlflow.db.lock").open("a") as lock, ThreadPoolExecutor() as threads:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        asked = threads.submit(list_models, uri)
+        try:
+            with pytest.raises(TimeoutError):
+                asked.result(timeout=1)
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)
+        assert asked.result(timeout=30) == []
 
 
 def free_port() -> int:
@@ -195,6 +244,14 @@ def test_a_server_elsewhere_and_a_run_that_outlives_it(
         assert registry.champion(NAME) == found
         assert list((artifacts).rglob("weights.safetensors"))
         assert not (store_path(config) / "mlartifacts").exists()
+
+        (folder,) = (path.parent for path in artifacts.rglob("MLmodel"))
+        folder.rename(tmp_path / "away")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another cache"))
+        with pytest.raises(FilesGone, match="are gone from mlflow-artifacts:"):
+            registry.champion(NAME)
+        (tmp_path / "away").rename(folder)
+        assert content(resolve(f"models:/{NAME}", uri)) == content(model)
 
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

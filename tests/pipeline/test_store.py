@@ -57,7 +57,7 @@ def make(store: Store, text: str = "hello", *, fresh: bool = False) -> Artifact:
         attempt.part("part", 0, item, keep=True).run(write_part, item)
         attempt.part("side", 0, item, keep=False).run(write_part, item)
         (attempt.out / "funnel.json").write_text("{}")
-        return store.commit(attempt, "clean", manifest())
+        return store.commit(attempt, "clean", manifest(), replace=fresh)
 
 
 def test_an_artifact_holds_what_was_kept_and_its_manifest_tells_every_file(tmp_path: Path) -> None:

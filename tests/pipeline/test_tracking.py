@@ -17,7 +17,7 @@ import pytest
 from components.errors import UserError
 from pipeline import connection
 from pipeline.address import public_uri, tracking_uri
-from pipeline.config import Config, RuntimeConfig, store_path
+from pipeline.config import Config, RuntimeConfig, load_config, store_path
 from pipeline.connection import connect
 from pipeline.tracking import Outbox, Tracker, TrainingCurve, open_tracker
 
@@ -275,3 +275,18 @@ def test_a_server_of_its_own_decides_where_artifacts_lie(config: Config) -> None
     remote = replace(config, runtime=replace(config.runtime, tracking_uri=uri))
     tracker = open_tracker(remote, Path("/nowhere"))
     assert "nowhere" not in tracker.client.get_experiment(tracker.experiment_id).artifact_location
+
+
+def test_a_store_that_was_moved_gets_an_experiment_of_its_own(tmp_path: Path, empty_database: Path) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    shutil.copy(empty_database, before / "mlflow.db")
+    open_tracker(load_config(store=str(before)), before).start({}, {})
+    before.rename(after)
+    tracker = open_tracker(load_config(store=str(after)), after)
+    run_id = tracker.start({}, {})
+    assert tracker.client.get_run(run_id).info.artifact_uri.startswith((after / "mlartifacts").as_uri())
+    names = sorted(e.name for e in tracker.client.search_experiments() if e.name != "Default")
+    assert names[0] == "demo"
+    assert names[1].startswith("demo, before the store was moved")
+    assert open_tracker(load_config(store=str(after)), after).experiment_id == tracker.experiment_id

@@ -1,7 +1,9 @@
+import math
 from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 from components.clean import clean as passes
 from components.clean.clean import clean_part, publish_chunk, split_of
@@ -14,6 +16,13 @@ def part(folder: Path, content: str, corpus: CorpusConfig, **slice_) -> dict:
     path.write_text(content, newline="")
     pieces = [{"source": 0, "name": "a.txt", "path": str(path), "split": None, **slice_}]
     return clean_part(out=folder, part=3, pieces=pieces, corpus=corpus, clean=CleanConfig(min_chars=3))
+
+
+@pytest.mark.parametrize("fraction", [math.nan, math.inf, -math.inf, 0.0, 1.0])
+@pytest.mark.parametrize("name", ["valid_fraction", "test_fraction"])
+def test_fractions_that_leave_nothing_are_refused(name, fraction):
+    with pytest.raises(ValueError, match=name):
+        CorpusConfig(**{name: fraction})
 
 
 def test_shares_of_hashed_splits_are_the_configured_ones():

@@ -19,10 +19,10 @@ def test_docstrings_in_the_order_of_the_source(tmp_path):
     source += "async def g():\n    'Last.'\ndef h():\n    return 'not one'\n"
     records = read(tmp_path / "a.py", source.encode())
     assert records == [
-        Record(0, "Module."),
-        Record(1, "Class.\n\nIndented."),
-        Record(2, "Method \\d."),
-        Record(3, "Last."),
+        Record(0, "Module.", 7),
+        Record(1, "Class.\n\nIndented.", 17),
+        Record(2, "Method \\d.", 10),
+        Record(3, "Last.", 5),
     ]
 
 

@@ -27,7 +27,7 @@ def texts(records) -> list[str]:
 
 
 def bad(records) -> list[tuple[int, int, str]]:
-    return [tuple(r[1:]) for r in records if isinstance(r, BadRecord)]
+    return [(r.offset, r.line, r.reason) for r in records if isinstance(r, BadRecord)]
 
 
 # --- cuts ---------------------------------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ def test_chunks_do_not_show(tmp_path, monkeypatch):
     for size in range(1, len(content)):
         monkeypatch.setattr("components.clean.read.CHUNK_BYTES", size)
         assert read(tmp_path / "a.txt", content) == expected
-        assert list(read_slice(piece(tmp_path / "a.txt", 3, 9), CorpusConfig(document="line"))) == [Record(5, "two")]
+        assert list(read_slice(piece(tmp_path / "a.txt", 3, 9), CorpusConfig(document="line"))) == [Record(5, "two", 3)]
 
 
 def test_parts_depend_on_sizes_only(tmp_path):
@@ -116,9 +116,9 @@ def test_offsets_are_bytes_and_lead_back(tmp_path):
 
 
 def test_a_whole_file_is_one_document(tmp_path):
-    assert read(tmp_path / "a.txt", b"\xef\xbb\xbfa\n\nb\n", document="file") == [Record(0, "a\n\nb\n")]
-    assert read(tmp_path / "a.txt", b"", document="file") == [Record(0, "")]
-    assert read(tmp_path / "a.txt", b"a\xff", document="file") == [BadRecord("a.txt", 0, 1, "not valid UTF-8")]
+    assert read(tmp_path / "a.txt", b"\xef\xbb\xbfa\n\nb\n", document="file") == [Record(0, "a\n\nb\n", 5)]
+    assert read(tmp_path / "a.txt", b"", document="file") == [Record(0, "", 0)]
+    assert read(tmp_path / "a.txt", b"a\xff", document="file") == [BadRecord("a.txt", 0, 1, "not valid UTF-8", 2)]
 
 
 @pytest.mark.parametrize("document", ["line", "block"])
@@ -137,6 +137,13 @@ def test_gzip_reads_as_plain(tmp_path):
 
 def test_a_mark_before_json(tmp_path):
     assert texts(read(tmp_path / "a.jsonl", b'\xef\xbb\xbf{"text": "a"}\r\n{"text": "b"}')) == ["a", "b"]
+
+
+def test_records_know_how_much_input_they_take(tmp_path):
+    lines = [b'{"text": "a", "more": 1}', b'{"text": 3}', b'{"text": "']
+    assert [r.bytes for r in read(tmp_path / "a.jsonl", b"\n".join(lines))] == [len(line) for line in lines]
+    wide = "a\n\nb".encode("utf-16")
+    assert [r.bytes for r in read(tmp_path / "a.txt", wide)] == [len(wide)]
 
 
 def test_the_text_key(tmp_path):
@@ -192,6 +199,7 @@ def test_a_truncated_gzip_keeps_what_lies_before(tmp_path, document):
     lines = [f"line {i} {i * 7919 % 10007}" for i in range(30_000)]
     packed = gzip.compress("\n\n".join(lines).encode())
     records = read(tmp_path / "a.txt.gz", packed[: len(packed) // 2], document=document)
+    assert records[-1].bytes == len(packed) // 2
     kept = texts(records)
     assert kept == lines[: len(kept)]
     assert len(kept) > 10_000 or document == "file"
@@ -224,7 +232,7 @@ def test_control_bytes_are_text(tmp_path):
 @pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"])
 def test_a_million_empty_lines(tmp_path, end):
     records = read(tmp_path / "a.txt", end * 1_000_000 + b"text" + end)
-    assert records == [Record(len(end) * 1_000_000, "text")]
+    assert records == [Record(len(end) * 1_000_000, "text", 4)]
 
 
 @pytest.mark.timeout(20)

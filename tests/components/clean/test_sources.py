@@ -182,9 +182,20 @@ def test_a_file_without_permission(tmp_path, monkeypatch):
         os.seteuid(me)
 
 
-def test_a_name_that_is_not_utf8_still_has_a_name(tmp_path):
-    os.close(os.open(os.fsencode(tmp_path) + b"/\xff.txt", os.O_CREAT | os.O_WRONLY))
-    assert names(tmp_path) == ["�.txt"]
+def test_a_name_that_is_not_utf8_is_refused(tmp_path):
+    for odd in (b"name/\xff.txt", b"folder/\xff/a.txt"):
+        path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + odd))
+        write(path)
+        message = refused(paths=(str(tmp_path / os.fsdecode(odd.split(b"/")[0])),))
+        shown = f"{tmp_path}/{odd.decode(errors='replace')}"
+        assert message == f"corpus.paths: the name of {shown!r} is not valid UTF-8; rename it"
+    assert "rename it" in refused(paths=(str(path),))
+    assert "rename it" in refused(paths=(str(path.parent),))
+
+
+def test_the_home_of_nobody_is_told():
+    message = refused(paths=("~no-such-user-here/a.txt",))
+    assert message == "corpus.paths: ~no-such-user-here/a.txt: there is no such user; write the folder out"
 
 
 def test_python_docs_are_the_sources_of_this_python():

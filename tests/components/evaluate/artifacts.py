@@ -79,7 +79,7 @@ def make_clean(folder: Path, texts: dict[str, list[str]], *, spaceless: bool = F
             write_documents(path, documents[first : first + size])
     kept = {split: len(texts[split]) for split in SPLITS}
     funnel = {
-        "documents_in": sum(kept.values()) + 17,
+        "documents_in": sum(kept.values()) + 18,
         "kept": kept,
         "dropped": {"duplicate": 12, "too_short": 5},
         "quarantined": 1,

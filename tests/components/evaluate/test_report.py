@@ -1,13 +1,15 @@
 import json
+import math
 from html.parser import HTMLParser
 
 import pytest
 
+from components.evaluate.config import EvaluateConfig
 from components.evaluate.figures import cleaning_funnel, loss_curve
 from components.evaluate.report import draw, render_report
 
 FUNNEL = {
-    "documents_in": 120,
+    "documents_in": 122,
     "kept": {"train": 90, "valid": 8, "test": 9},
     "dropped": {"duplicate": 13},
     "quarantined": 2,
@@ -127,6 +129,13 @@ def test_the_loss_curve_ignores_events_times_and_what_is_not_finite():
 @pytest.mark.parametrize("name", ["duplicate", "malformed", "kept: valid", "122", "10.7%"])
 def test_the_funnel_accounts_for_every_record(name):
     assert name in cleaning_funnel(FUNNEL)
+    assert FUNNEL["documents_in"] == sum(FUNNEL["kept"].values()) + 13 + FUNNEL["quarantined"]
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf])
+def test_a_temperature_that_samples_nothing_is_refused(temperature):
+    with pytest.raises(ValueError, match="temperature must be a number above 0"):
+        EvaluateConfig(temperature=temperature)
 
 
 def test_an_odd_reason_cannot_break_the_page():

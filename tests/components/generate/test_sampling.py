@@ -1,3 +1,4 @@
+import math
 import random
 
 import pytest
@@ -84,12 +85,27 @@ def test_the_seed_decides_a_sample():
     assert once == again != other
 
 
+def test_the_largest_seed_serves_several_prompts():
+    assert len(generate(make_model(), [[3], [4]], 2, seed=2**63 - 1)) == 2
+
+
 def test_nothing_to_do_is_done():
     assert generate(make_model(), [], 5) == []
     assert generate(make_model(), [[3], [4]], 0) == [[], []]
 
 
-@pytest.mark.parametrize("wrong", [{"temperature": -1.0}, {"top_k": 0}, {"max_tokens": -1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"temperature": -1.0},
+        {"temperature": math.nan},
+        {"temperature": math.inf},
+        {"top_k": 0},
+        {"max_tokens": -1},
+        {"seed": -1},
+        {"seed": 2**63},
+    ],
+)
 def test_a_senseless_option_is_named(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
         generate(make_model(), [[3]], **{"max_tokens": 5, **wrong})

@@ -8,7 +8,7 @@ import torch
 
 from components.errors import UserError
 from components.model.config import ModelConfig
-from components.model.folder import load_model, save_model
+from components.model.folder import config_hash, load_model, save_model
 from components.model.recurrent import CELLS, RecurrentLM
 from components.vocab.tokenizer import WordTokenizer
 
@@ -70,6 +70,18 @@ def test_a_harmed_file_is_named(tmp_path: Path, name: str, harm: str) -> None:
 def test_a_config_of_something_else_is_refused(tmp_path: Path, key: str, value: object) -> None:
     saved(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | {key: value}))
-    with pytest.raises(UserError, match=r"config\.json"):
+    config |= {key: value}
+    (tmp_path / "config.json").write_text(json.dumps(config | {"self_sha256": config_hash(config)}))
+    with pytest.raises(UserError, match=r"config\.json (is not a model of|does not describe the weights)"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"hidden_size": 7}, {"dropout": 0.9}])
+def test_a_setting_that_shapes_no_tensor_cannot_be_changed_either(tmp_path: Path, change: dict[str, object]) -> None:
+    tied = RecurrentLM(ModelConfig(layers=1, embedding_size=4, hidden_size=6), 5)
+    save_model(tmp_path, tied, WordTokenizer(["a", "b", "c"], lowercase=False, pretokenized=True))
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["model"] |= change
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"config\.json is damaged or was changed"):
         load_model(tmp_path)

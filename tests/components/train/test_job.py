@@ -1,6 +1,7 @@
 """Job files: what is written is read, what is wrong is named."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,14 @@ def test_round_trip(tmp_path: Path) -> None:
         ({"train": {"optimizer": "lion"}}, "train.optimizer must be one of"),
         ({"train": {"lr": 1}}, "unknown key train.lr"),
         ({"train": {"bptt": 0}}, "bptt must be at least 1"),
+        ({"train": {"seed": -1}}, "seed must lie between 0 and"),
+        ({"train": {"seed": 2**63}}, "seed must lie between 0 and"),
+        ({"train": {"learning_rate": math.nan}}, "learning_rate must be a number"),
+        ({"train": {"learning_rate": math.inf}}, "learning_rate must be a number"),
+        ({"train": {"weight_decay": math.nan}}, "weight_decay must be a number"),
+        ({"train": {"clip_norm": math.inf}}, "clip_norm must be a number"),
+        ({"train": {"warmup_fraction": math.nan}}, "warmup_fraction must be"),
+        ({"model": {"dropout": math.nan}}, "dropout must be"),
         ({"train": {"bptt": "many"}}, "job.json"),
         ({"workers": 3}, "workers"),
     ],

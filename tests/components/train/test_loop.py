@@ -1,6 +1,7 @@
 """A training from the beginning to the model folder, and what stops it."""
 
 import fcntl
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,11 @@ from components.errors import UserError
 from components.model.folder import load_model
 from components.model.recurrent import CELLS
 from components.model.scoring import score_documents
-from components.train import lock
+from components.train import lock, loop
 from components.train.loop import TrainingError, train_job
 from components.train.metrics import read_metrics
 from components.train.ranks import Ranks
-from tests.components.train.jobs import documents, make_job, make_shard
+from tests.components.train.jobs import WORDS, documents, make_job, make_shard
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_the_best_weights_are_kept_not_the_last(tmp_path: Path, shard: Path) -> 
     settings = {"epochs": 30, "learning_rate": 0.05, "schedule": "constant"}
     lines = trained(tmp_path, few, model={"cell": "rnn", "dropout": 0.0}, train=settings, checkpoint_minutes=60.0)
     losses = [line["valid_loss"] for line in lines if "valid_loss" in line]
-    assert min(losses) < losses[-1]
+    assert min(losses) < math.log(WORDS + 2) + 1 < losses[-1]  # overfitted, not diverged
     scores = score_documents(load_model(tmp_path / "out" / "model")[0], documents(11, 2), batch_size=4)
     loss = sum(score.sum() for score in scores) / sum(len(score) for score in scores)
     assert loss == pytest.approx(min(losses), rel=1e-6)
@@ -128,6 +129,33 @@ def test_a_training_that_runs_away_says_what_to_lower(tmp_path: Path, shard: Pat
     with pytest.raises(TrainingError, match=r"step \d+ .*lower train\.learning_rate"):
         train_job(tmp_path / "job.json")
     assert not (tmp_path / "out" / "model").exists()
+
+
+def test_a_training_that_ends_worse_than_guessing_is_no_success(tmp_path: Path, shard: Path) -> None:
+    make_job(tmp_path, shard, train={"learning_rate": 1e6})
+    with pytest.raises(TrainingError, match=r"diverged: at step \d+ the validation loss .*train\.learning_rate"):
+        train_job(tmp_path / "job.json")
+    assert not (tmp_path / "out" / "model").exists()
+    with pytest.raises(TrainingError, match="diverged"):  # nor when it is started again
+        train_job(tmp_path / "job.json")
+
+
+def test_a_training_that_runs_away_after_a_good_start_stops(
+    tmp_path: Path, shard: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"optimizer": "sgd", "learning_rate": 1e6, "clip_norm": 1.0, "warmup_fraction": 0.0, "epochs": 4}
+    rate = loop.learning_rate
+    monkeypatch.setattr(loop, "learning_rate", lambda step, total, c: rate(step, total, c) * (step > total // 2))
+    make_job(tmp_path, shard, train=settings)
+    with pytest.raises(TrainingError, match="diverged"):
+        train_job(tmp_path / "job.json")
+    lines = read_metrics(tmp_path / "work" / "metrics.jsonl")
+    assert [line["valid_loss"] < 4 for line in lines if "valid_loss" in line] == [True, True]
+
+
+def test_a_training_of_one_step_is_one(tmp_path: Path, shard: Path) -> None:
+    (validation,) = [line for line in trained(tmp_path, shard, train={"max_steps": 1}) if "valid_loss" in line]
+    assert validation["valid_perplexity"] == math.exp(validation["valid_loss"]) < WORDS + 2
 
 
 def test_two_trainings_do_not_share_a_folder(tmp_path: Path, shard: Path) -> None:

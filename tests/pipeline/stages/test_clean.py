@@ -63,7 +63,7 @@ def test_every_record_is_kept_dropped_or_quarantined(tmp_path):
     write(tmp_path / "in/a.txt", source.encode() + b"\xff")
     write(tmp_path / "in/b.jsonl", '{"text": "text 8"}\n{"text": ""}\n{"text": "new"}\n{"x"')
     funnel = run(tmp_path, paths=(str(tmp_path / "in"),), clean=CleanConfig(min_chars=3))
-    assert funnel["documents_in"] == 306
+    assert funnel["documents_in"] == 308
     assert funnel["dropped"] == {"empty": 2, "too_short": 1, "duplicate": 2}
     assert funnel["quarantined"] == 2
     assert sum(funnel["kept"].values()) == 301
@@ -195,17 +195,45 @@ def test_too_many_bad_records_are_refused_with_reasons_and_their_list(tmp_path, 
     monkeypatch.setattr(read, "slices", functools.partial(read.slices, part_bytes=50))
     path = write(tmp_path / "a.jsonl", '{"text": "x"}\n' * 98 + '{"x": 1}\n{"x": 1}\nnonsense\n')
     message = refused(tmp_path, paths=(path,))
-    assert "3 of 101 records are malformed (no key 'text': 2, not valid JSON: 1)" in message
+    assert "3 of 101 records are malformed (no key 'text': 2, not valid JSON: 1), 1.85% of the bytes" in message
     listed = (tmp_path / "scratch/quarantine.jsonl").read_text().splitlines()
     assert str(tmp_path / "scratch/quarantine.jsonl") in message
     assert [json.loads(line)["line"] for line in listed] == [99, 100, 101]
-    assert "malformed" not in refused(tmp_path, paths=(path,), clean=CleanConfig(max_bad_fraction=0.03))
+    assert "records are malformed" not in refused(tmp_path, paths=(path,), clean=CleanConfig(max_bad_fraction=0.03))
+
+
+def test_a_large_file_that_cannot_be_read_is_not_one_bad_record_of_many(tmp_path):
+    write(tmp_path / "in/a.txt", numbered(1000))
+    write(tmp_path / "in/b.txt", numbered(2000).replace("\n\n", "\n").encode("utf-16"))
+    message = refused(tmp_path, paths=(str(tmp_path / "in"),))
+    assert "1 of 1,001 records are malformed (not valid UTF-8: 1), 82.72% of the bytes, most in b.txt;" in message
+    assert CleanConfig().max_bad_fraction == 0.01
+
+
+@pytest.mark.parametrize("document", ["line", "block", "file"])
+def test_a_gzip_that_breaks_off_is_told(tmp_path, document):
+    for i in range(200):
+        write(tmp_path / f"in/{i}.txt", f"good {i}\n\n" * 10)
+    packed = gzip.compress("\n\n".join(f"text {i} {i * 7919 % 10007}" for i in range(5000)).encode())
+    write(tmp_path / "in/half.txt.gz", packed[: len(packed) // 2])
+    message = refused(tmp_path, paths=(str(tmp_path / "in"),), document=document)
+    assert "records are malformed (damaged gzip: 1)" in message
+    assert "most in half.txt.gz;" in message
+
+
+@pytest.mark.parametrize("text", ["one", "one\n\ntwo"])
+def test_a_corpus_too_small_to_split_is_told_what_helps(tmp_path, text):
+    few = write(tmp_path / "few.txt", text)
+    message = refused(tmp_path, paths=(few,))
+    assert "need some tens" in message
+    assert "corpus.train, corpus.valid and corpus.test" in message
+    assert "fraction" not in message
 
 
 def test_a_corpus_that_leaves_a_split_empty_is_refused(tmp_path):
-    few = write(tmp_path / "few.txt", "one\n\ntwo")
+    few = write(tmp_path / "few.txt", numbered(3))
     message = refused(tmp_path, paths=(few,))
-    assert "none of the 2 documents left fell into valid" in message
+    assert "none of the 3 documents left fell into valid" in message
     assert "raise corpus.valid_fraction (0.05)" in message
     assert "corpus.document=line" in message
     message = refused(tmp_path, paths=(few,), valid_fraction=0.499999, test_fraction=0.5)

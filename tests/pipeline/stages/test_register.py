@@ -13,7 +13,7 @@ from components.errors import UserError
 from components.generate.language_model import LanguageModel
 from components.vocab.tokenizer import BpeTokenizer, Tokenizer, WordTokenizer, byte_level_bpe
 from pipeline.config import Config, RuntimeConfig, store_path
-from pipeline.registry import MlflowRegistry, list_models
+from pipeline.registry import MlflowRegistry, list_models, resolve
 from pipeline.stages.register import REGISTER
 from pipeline.tracking import open_tracker
 from tests.pipeline.contexts import context
@@ -44,7 +44,7 @@ class Register:
         metrics = {"perplexity": float(np.mean(nll)), "bits_per_byte": None}
         (evaluate / "evaluation.json").write_text(json.dumps({"metrics": metrics}))
         out = self.folder / fingerprint / "register"
-        tracker = open_tracker(self.config, self.folder)
+        tracker = open_tracker(self.config, store_path(self.config))
         tracker.start({}, {})
         registry = MlflowRegistry(self.uri, run_id=tracker.stage("register").run_id)
         inputs = {"clean": clean, "train": train, "evaluate": evaluate}
@@ -128,6 +128,31 @@ def test_lossless_tokenizers_meet_on_the_text(register: Register, tmp_path: Path
     verdict = register(make_model(tmp_path / "2", bpe("a dog ran")), "f2")["verdict"]
     assert verdict["champion_nll"] is not None
     assert verdict["promoted"] == (verdict["candidate_nll"] < verdict["champion_nll"])
+
+
+def test_a_moved_store_gets_its_champion_back(config: Config, tmp_path: Path) -> None:
+    def registering(config: Config) -> Register:
+        return Register(tmp_path / "work", config, f"sqlite:///{store_path(config)}/mlflow.db")
+
+    model, old = make_model(tmp_path / "1", counts=COUNTS), registering(config)
+    assert old(model, "f1")["version"] == 1
+    shutil.move(store_path(config), tmp_path / "moved")
+    new = registering(Config(runtime=RuntimeConfig(store=str(tmp_path / "moved"))))
+    with pytest.raises(UserError, match=r"are gone .* `pipeline run --stage register --force`"):
+        resolve("models:/model@champion", new.uri)
+    again = new(model, "f1")
+    assert (again["version"], again["alias_uri"]) == (2, "models:/model@champion")
+    assert again["verdict"]["reason"] == "the files of the champion were gone"
+    assert LanguageModel.load(resolve("models:/model@champion", new.uri)).score(TEXTS)
+
+
+def test_a_registry_that_is_gone_is_told(config: Config) -> None:
+    assert REGISTER.lost(config) is None
+    database = store_path(config) / "mlflow.db"
+    database.unlink()
+    assert REGISTER.lost(config) == f"the registry {database} is gone"
+    elsewhere = replace(config.runtime, tracking_uri="https://mlflow:5000")
+    assert REGISTER.lost(replace(config, runtime=elsewhere)) is None
 
 
 def test_the_registry_is_part_of_its_identity(tmp_path: Path) -> None:
