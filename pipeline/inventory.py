@@ -30,7 +30,7 @@ def find_model(uri: str, config: Config) -> Path:
         from pipeline.registry import resolve
 
         return resolve(uri, tracking_uri(config))
-    path = Path(uri).expanduser()
+    path = Path(uri)
     for folder in (path, path / "model"):
         if (folder / "config.json").is_file():
             return folder

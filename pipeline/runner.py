@@ -19,9 +19,10 @@ from pipeline.config import Config, store_path
 from pipeline.follow import LineReader
 from pipeline.plan import Planned, changed_world, plan
 from pipeline.progress import Reporter, Task, duration
+from pipeline.provenance import git_commit, provenance
 from pipeline.registry import MlflowRegistry
 from pipeline.stage import StageContext
-from pipeline.store import Artifact, Attempt, Store, git_commit, provenance
+from pipeline.store import Artifact, Attempt, Store
 from pipeline.tracking import StageRun, Tracker, TrainingCurve, open_tracker
 
 Json = dict[str, Any]
@@ -95,6 +96,7 @@ def run(config: Config, target: str = "all", *, force: bool = False, reporter: R
     probe(config.runtime)
     store = Store(store_path(config))
     store.create()
+    reporter.say(f"to run: {', '.join(p.stage.name for p in planned if not p.cached)}; results go to {store.root}")
     tracker = open_tracker(config, store.root)
     run_id = tracker.start(_flat(_public(config)), {"git_commit": git_commit() or "unknown"})
     outcomes: list[Outcome] = []

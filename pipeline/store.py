@@ -16,15 +16,12 @@ import fcntl
 import hashlib
 import json
 import os
-import platform
 import shutil
 import socket
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, is_dataclass
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,7 +30,6 @@ from components.files import hash_file, sync_folder
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-PACKAGES = ("lm-pipeline", "ray", "torch", "mlflow", "pyarrow", "tokenizers", "numpy", "sacrebleu")
 
 Json = dict[str, Any]
 
@@ -315,44 +311,6 @@ def verify_artifact(artifact: Artifact) -> list[str]:
     if merkle_root({name: entry["sha256"] for name, entry in listed.items()}) != artifact.manifest["merkle_root"]:
         wrong.append("the manifest's hashes do not add up to its Merkle root")
     return wrong
-
-
-def provenance(started: datetime) -> Json:
-    """Times, place and versions of a run, for its manifest."""
-    return {
-        "started": started.isoformat(timespec="seconds"),
-        "finished": datetime.now(UTC).isoformat(timespec="microseconds"),
-        "host": socket.gethostname(),
-        "python": platform.python_version(),
-        "packages": _versions(),
-        "git_commit": git_commit(),
-    }
-
-
-def git_commit() -> str | None:
-    """The commit of the checkout this code runs from, None outside of one. Read from .git, no program is started."""
-    git = Path(__file__).parents[1] / ".git"
-    try:
-        head = (git / "HEAD").read_text(encoding="utf-8").strip()
-        if not head.startswith("ref: "):
-            return head
-        ref = head.removeprefix("ref: ")
-        if (git / ref).is_file():
-            return (git / ref).read_text(encoding="utf-8").strip()
-        packed = (git / "packed-refs").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    return next((line.split()[0] for line in packed if line.endswith(f" {ref}")), None)
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _describe(path: Path) -> Json:

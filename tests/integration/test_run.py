@@ -13,6 +13,7 @@ import pytest
 
 from tests.runs import Finished, Shell, environment, settings, write_corpus
 
+ROOT = Path(__file__).parents[2]
 STAGES = ["clean", "vocab", "shard", "train", "evaluate", "register"]
 
 
@@ -272,3 +273,16 @@ def test_the_report_is_one_file_without_requests(finished: Finished) -> None:
     assert "<script" not in report
     assert 'src="http' not in report
     assert 'href="http' not in report
+
+
+def test_the_documented_job_trains_without_ray(finished: Finished, tmp_path: Path) -> None:
+    text = (ROOT / "components" / "train" / "README.md").read_text(encoding="utf-8")
+    job = text.split("```json\n")[1].split("```")[0]
+    for stage in ("shard", "vocab"):
+        job = job.replace(f"runs/{stage}/<fingerprint>", str(finished.path(stage)))
+    (tmp_path / "job.json").write_text(job)
+    subprocess.run(
+        [sys.executable, "-m", "components.train", "job.json"], cwd=tmp_path, env=environment(tmp_path), check=True
+    )
+    made = finished.shell.json("generate", "--model", str(tmp_path / "by-hand"), "--prompt", "The", "--max-tokens", "4")
+    assert made["continuations"][0]["text"]

@@ -15,6 +15,7 @@ import pytest
 from components.documents import write_table
 from components.errors import UserError
 from components.files import hash_file
+from pipeline.provenance import provenance
 from pipeline.store import (
     Artifact,
     Store,
@@ -22,7 +23,6 @@ from pipeline.store import (
     digest,
     merkle_root,
     missing_file,
-    provenance,
     read_manifest,
     verify_artifact,
 )
