@@ -177,25 +177,19 @@ class Cluster:
             raise UserError(refused)
 
     def _training_resources(self) -> dict[str, float]:
-        """The share of a worker: with one GPU each its own core, without all the cores there are."""
+        """What each worker gets: a GPU and a core, or as many cores as let all workers find a place."""
         import ray
 
-        total = ray.cluster_resources()
         workers = self.runtime.workers
         if self.runtime.use_gpu:
-            if total.get("GPU", 0) < workers:
+            gpus = int(ray.cluster_resources().get("GPU", 0))
+            if gpus < workers:
                 raise UserError(
-                    f"runtime.use_gpu asks for {workers} GPUs and the cluster has {int(total.get('GPU', 0))}; "
+                    f"runtime.use_gpu asks for {workers} GPUs and the cluster has {gpus}; "
                     "lower runtime.workers or set runtime.use_gpu=false"
                 )
             return {"CPU": 1, "GPU": 1}
-        cores = int(total.get("CPU", 1))
-        if cores < workers:
-            raise UserError(
-                f"runtime.workers is {workers} and the cluster has {cores} cores; lower it, or give Ray more cores"
-            )
-        nodes = sum(1 for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU"))
-        return {"CPU": max(1, cores // max(workers, nodes))}
+        return {"CPU": fair_share([int(n["Resources"].get("CPU", 0)) for n in ray.nodes() if n["Alive"]], workers)}
 
     def _start(self) -> None:
         if self._started:
@@ -228,6 +222,16 @@ class Cluster:
         self._started = True
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own prints a C++ stack and ends the process
+
+
+def fair_share(cores: Sequence[int], workers: int) -> int:
+    """The most cores that each of the workers can have where nodes have so many; a worker lies on one node."""
+    for share in range(max(cores, default=0), 0, -1):
+        if sum(node // share for node in cores) >= workers:
+            return share
+    raise UserError(
+        f"runtime.workers is {workers} and the cluster has {sum(cores)} cores; lower it, or give Ray more cores"
+    )
 
 
 def _run_part(part: Part, function: Callable[..., Json], item: Mapping[str, Any]) -> Json:

@@ -79,10 +79,13 @@ def test_killed_during_training_continues_from_a_checkpoint(finished: Finished, 
     assert states == {"FINISHED", "KILLED"}, "the run of the killed process does not stay RUNNING"
 
 
-def test_stopped_with_sigterm_the_run_is_told_as_killed(finished: Finished, again: Shell) -> None:
-    process = again.start("run", *finished.arguments)
+@pytest.mark.parametrize("signal_sent", [signal.SIGTERM, signal.SIGINT])
+def test_stopped_politely_the_run_is_told_as_killed(
+    finished: Finished, again: Shell, signal_sent: signal.Signals
+) -> None:
+    process = again.start("run", *finished.arguments, "--set", "train.epochs=200")
     wait_until(lambda: any((again.folder / "runs" / ".tmp").glob("train-*/scratch/metrics.jsonl")), process)
-    process.terminate()
+    process.send_signal(signal_sent)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert "The same command continues" in stderr

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from components.errors import UserError
-from pipeline.cluster import TASK_RETRIES, Cluster, probe
+from pipeline.cluster import TASK_RETRIES, Cluster, fair_share, probe
 from pipeline.config import RuntimeConfig
 from pipeline.store import Attempt, Store
 
@@ -107,3 +107,16 @@ def test_an_address_of_no_known_form_is_told(address: str) -> None:
 def test_an_address_where_nothing_listens_is_told(address: str) -> None:
     with pytest.raises(UserError, match=r"nothing listens at .*runtime\.address or RAY_ADDRESS"):
         probe(RuntimeConfig(address=address))
+
+
+@pytest.mark.parametrize(
+    ("cores", "workers", "share"),
+    [([2], 1, 2), ([2], 2, 1), ([3, 3], 3, 1), ([3, 3], 2, 3), ([2, 8], 1, 8), ([0, 4, 4], 4, 2), ([16] * 8, 8, 16)],
+)
+def test_every_worker_finds_a_node(cores: list[int], workers: int, share: int) -> None:
+    assert fair_share(cores, workers) == share
+
+
+def test_more_workers_than_cores_are_told() -> None:
+    with pytest.raises(UserError, match=r"runtime\.workers is 5 and the cluster has 4 cores"):
+        fair_share([2, 2, 0], 5)
