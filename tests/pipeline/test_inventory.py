@@ -13,7 +13,8 @@ from components.errors import UserError
 from pipeline.cli import commands
 from pipeline.config import Config, RuntimeConfig
 from pipeline.inventory import find_model, overview, prunable, remove, verify_all
-from pipeline.store import Artifact, Store, provenance
+from pipeline.provenance import provenance
+from pipeline.store import Artifact, Store
 from tests.pipeline.models import make_model
 
 CLEAN = {"documents_in": 3, "documents_train": 1, "documents_valid": 1, "documents_test": 1}
